@@ -1,0 +1,63 @@
+"""What every source of sound hands to the pipeline: blocks of samples, and a timebase that dates them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundranger_node.messages import ClockTier
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive samples of one channel.
+
+    `samples` has shape (n,), float32, full scale at -1 and 1. `first` counts the samples of the stream before this
+    block; where it is more than the end of the last block, samples were lost between the two.
+    """
+
+    samples: Samples
+    first: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The UTC of a sample, one standard deviation of it, and the tier of the clock it rests on."""
+
+    time_ns: int
+    sigma_s: float
+    tier: ClockTier
+
+
+class Timebase(Protocol):
+    """Dates the samples of a stream."""
+
+    def timing(self, sample: float) -> Timing:
+        """Return the UTC of a sample of the stream, which may lie between two whole ones."""
+        ...
+
+
+class Source(Protocol):
+    """A stream of sound: a sound card, a file or a simulated microphone."""
+
+    @property
+    def sample_rate_hz(self) -> float:
+        """The nominal rate of the samples."""
+        ...
+
+    @property
+    def timebase(self) -> Timebase:
+        """Dates the samples that `blocks` has yielded so far."""
+        ...
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield blocks as they come, until the source ends or is closed."""
+        ...
+
+    def close(self) -> None:
+        """End `blocks` soon; safe from any thread, and more than once."""
+        ...
