@@ -1,0 +1,62 @@
+"""Events: a bang that was found, as the message that tells of it."""
+
+import hashlib
+import math
+from datetime import UTC, datetime
+
+from soundranger_broker.association import Bang
+from soundranger_broker.location import ellipse95
+from soundranger_node.messages import Arrival, Ellipse, Event, EventStatus
+
+# An arrival is used where the location rests on it at least half.
+USED_WEIGHT = 0.5
+
+
+def event_id(bang: Bang) -> str:
+    """Return a name for a bang that people can read out: its UTC, and six characters of its first arrival."""
+    first = min(bang.heard, key=lambda one: (one.detection.time_ns, one.detection.id))
+    moment = datetime.fromtimestamp(bang.time_ns // 1_000_000_000, tz=UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{hashlib.sha256(first.detection.id.encode()).hexdigest()[:6]}"
+
+
+def to_event(bang: Bang, name: str, revision: int, status: EventStatus, reason: str | None = None) -> Event:
+    """Return the event message of a bang."""
+    theta, covariance = bang.location.theta, bang.location.covariance
+    lat, lon, alt_m = bang.frame.to_geodetic(float(theta[0]), float(theta[1]), bang.source_up_m)
+    semi_major_m, semi_minor_m, bearing_deg = ellipse95(covariance[:2, :2])
+    return Event(
+        id=name,
+        revision=revision,
+        status=status,
+        time_ns=bang.time_ns,
+        time_sigma_s=math.sqrt(covariance[2, 2]),
+        lat=lat,
+        lon=lon,
+        alt_m=alt_m,
+        covariance_en_m2=(
+            (float(covariance[0, 0]), float(covariance[0, 1])),
+            (float(covariance[1, 0]), float(covariance[1, 1])),
+        ),
+        ellipse95=Ellipse(semi_major_m=semi_major_m, semi_minor_m=semi_minor_m, bearing_deg=bearing_deg),
+        probability=1.0 / (1.0 + math.exp(-min(bang.log_odds, 50.0))),
+        speed_of_sound_mps=float(theta[3]),
+        wind_mps=(float(theta[4]), float(theta[5])),
+        arrivals=[
+            Arrival(
+                detection=one.detection.id,
+                node=one.detection.node,
+                residual_s=float(residual),
+                distance_m=float(distance),
+                used=bool(weight >= USED_WEIGHT),
+            )
+            for one, residual, distance, weight in zip(
+                bang.heard,
+                bang.location.residuals_s,
+                bang.location.distances_m,
+                bang.location.weights,
+                strict=True,
+            )
+        ],
+        silent=list(bang.silent),
+        reason=reason,
+    )

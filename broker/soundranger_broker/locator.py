@@ -1,0 +1,75 @@
+"""The locator: everything between a payload on a topic and the news about events, without any I/O.
+
+Detections go through ingest, association and tracking; time comes in as an argument, so a replay can run at any speed.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from soundranger_broker.association import Associator
+from soundranger_broker.events import event_id, to_event
+from soundranger_broker.incidents import IncidentBook
+from soundranger_broker.ingest import Ingest, Taken
+from soundranger_broker.tracking import Tracker
+from soundranger_node.messages import Event, Incident, NodeStatus
+
+# Looking at unfinished business costs a search: after new detections, and not more often than this.
+LOOK_EVERY_NS = 200_000_000
+
+
+@dataclass
+class Locator:
+    """Turns payloads into events; `lateness_ns` is how long after its time a detection may come in."""
+
+    lateness_ns: int
+    ingest: Ingest = field(default_factory=Ingest)
+    associator: Associator = field(default_factory=Associator)
+    tracker: Tracker = field(default_factory=Tracker)
+    incidents: IncidentBook = field(default_factory=IncidentBook)
+    _looked_ns: int = 0
+    _unseen: int = 0
+
+    def status(self, status: NodeStatus) -> None:
+        """Take in what a node says of itself."""
+        if status.online:
+            self.associator.know(status.node, status.lat, status.lon, status.alt_m)
+        else:
+            self.associator.sleep(status.node, status.time_ns)
+
+    def detection(self, payload: bytes, now_ns: int, node: str | None = None) -> Taken:
+        """Take in a detection's payload."""
+        return self.ingest.offer(payload, now_ns, node)
+
+    def advance(self, now_ns: int) -> list[Event | Incident]:
+        """Return the news as of a time, in the order in which they are to be published."""
+        until_ns = now_ns - self.lateness_ns
+        ready = self.ingest.release(until_ns)
+        for detection in ready:
+            self.associator.add(detection)
+        self._unseen += len(ready)
+        finals = self.tracker.final(self.associator.settle(until_ns), self.associator.decided_ns(until_ns))
+        news: list[Event | Incident] = []
+        for event in finals:
+            news.append(event)
+            if event.status == "final":
+                news.append(self.incidents.add(event))
+        if self._unseen and abs(now_ns - self._looked_ns) >= LOOK_EVERY_NS:
+            self._looked_ns, self._unseen = now_ns, 0
+            news += self.tracker.preliminary(self.associator.glance())
+        return news
+
+
+def locate_all(payloads: Iterable[bytes], now_ns: int) -> tuple[list[Event], Ingest]:
+    """Return the final events of a whole set of detections in time order, and the ingest with what it dropped."""
+    ingest, associator = Ingest(), Associator()
+    for payload in payloads:
+        ingest.offer(payload, now_ns)
+    detections = ingest.release(now_ns + 2 * LOOK_EVERY_NS + 10**12)
+    for detection in detections:
+        associator.know(detection.node, detection.lat, detection.lon, detection.alt_m)
+    bangs = []
+    for detection in detections:
+        associator.add(detection)
+        bangs += associator.settle(detection.time_ns)
+    bangs += associator.settle(now_ns + 10**12)
+    return [to_event(bang, event_id(bang), 0, "final") for bang in bangs], ingest

@@ -1,0 +1,159 @@
+"""The web application: the page, its static files, the snapshot and the live WebSocket."""
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.websockets import WebSocketDisconnect
+
+from soundranger_broker.web.hub import Hub, Subscription
+from soundranger_node.errors import InputError
+
+STATIC: Final = Path(__file__).parent / "static"
+# A page that hears nothing for two and a half of these knows that its connection is dead, and opens a new one.
+HEARTBEAT_S: Final = 15.0
+# RFC 6455, section 7.4.1: the message breaks a rule of this server.
+POLICY_VIOLATION: Final = 1008
+# A host name or address with an optional port; Leaflet's {s} stands for one of several servers.
+TILE_HOST: Final = re.compile(r"(\{s\}\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    """What the page shows beneath the events.
+
+    `tile_url` is a Leaflet template such as `https://tile.openstreetmap.org/{z}/{x}/{y}.png`, or a path on this
+    server; None draws a plain metric grid. `attribution` is what the tiles' licence asks to be shown, as plain text.
+    """
+
+    tile_url: str | None = None
+    attribution: str = ""
+
+
+def create_app(hub: Hub, settings: PageSettings | None = None) -> FastAPI:
+    """Return the application that shows what is published to `hub`.
+
+    Raises:
+        InputError: the tile address is none.
+    """
+    settings = settings or PageSettings()
+    headers = _headers(settings)
+    app = FastAPI(title="soundranger", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware("http")
+    async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        response.headers.update(headers)
+        return response
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    @app.get("/api/snapshot")
+    async def snapshot() -> Response:
+        return Response(msgspec.json.encode(_whole(hub.snapshot(), settings)), media_type="application/json")
+
+    @app.websocket("/live")
+    async def live(socket: WebSocket) -> None:
+        if not _same_site(socket):
+            await socket.close(POLICY_VIOLATION)
+            return
+        await socket.accept()
+        with hub.subscribe() as subscription:
+            await _first_of(_send(socket, subscription, settings), _gone(socket))
+
+    app.mount("/static", StaticFiles(directory=STATIC))
+    return app
+
+
+def _headers(settings: PageSettings) -> dict[str, str]:
+    policy = {
+        "default-src": "'none'",
+        "script-src": "'self'",
+        "style-src": "'self'",
+        # Leaflet empties a tile that it no longer needs with a data: image.
+        "img-src": " ".join(["'self'", "data:", *_tile_sources(settings.tile_url)]),
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return {
+        "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in policy.items()),
+        "X-Content-Type-Options": "nosniff",
+        # Modules of two versions must never meet in one page: the browser asks each time, and mostly hears "304".
+        "Cache-Control": "no-cache",
+    }
+
+
+def _tile_sources(tile_url: str | None) -> list[str]:
+    if tile_url is None or re.match(r"/(?!/)", tile_url):
+        return []
+    problem = InputError(
+        f"tile address {tile_url!r}",
+        "is not a web address that Leaflet can fill in",
+        "write it like https://tile.openstreetmap.org/{z}/{x}/{y}.png, or leave it out for a plain grid",
+    )
+    try:
+        parts = urlsplit(tile_url)
+    except ValueError:
+        raise problem from None
+    if parts.scheme not in {"http", "https"} or not TILE_HOST.fullmatch(parts.netloc):
+        raise problem
+    return [f"{parts.scheme}://{parts.netloc.replace('{s}', '*')}"]
+
+
+def _same_site(socket: WebSocket) -> bool:
+    """Return False where a page of another site opened the WebSocket: browsers do not stop that by themselves."""
+    origin = socket.headers.get("origin")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).hostname == socket.url.hostname
+    except ValueError:
+        return False
+
+
+def _whole(snapshot: dict[str, Any], settings: PageSettings) -> dict[str, Any]:
+    tiles = {"url": settings.tile_url, "attribution": settings.attribution} if settings.tile_url else None
+    return {"time_ns": time.time_ns(), "tiles": tiles, **snapshot}
+
+
+async def _send(socket: WebSocket, subscription: Subscription, settings: PageSettings) -> None:
+    while True:
+        try:
+            payload = await asyncio.wait_for(subscription.next(), HEARTBEAT_S)
+        except TimeoutError:
+            payload = msgspec.json.encode({"kind": "heartbeat", "message": {"time_ns": time.time_ns()}})
+        if payload is None:
+            whole = _whole(subscription.catch_up(), settings)
+            payload = msgspec.json.encode({"kind": "snapshot", "message": whole})
+        await socket.send_text(payload.decode())
+
+
+async def _gone(socket: WebSocket) -> None:
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass  # A page has nothing to say; this only notices that it has gone.
+
+
+async def _first_of(*works: Awaitable[None]) -> None:
+    """Run works side by side until the first ends, and cancel the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect):
+                raise outcome

@@ -1,0 +1,117 @@
+"""What the page knows now: the newest word on every node, event, incident and simulated shot."""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from soundranger_node.messages import (
+    Count,
+    Duration,
+    Event,
+    EventId,
+    Incident,
+    Latitude,
+    Longitude,
+    Message,
+    NodeStatus,
+    UtcNs,
+)
+
+# A night of fireworks, and still a snapshot that a phone takes in within a second.
+MAX_EVENTS: Final = 1_000
+MAX_INCIDENTS: Final = 1_000
+MAX_SHOTS: Final = 1_000
+
+
+class Shot(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Where and when a simulated shot truly was."""
+
+    id: EventId
+    time_ns: UtcNs
+    lat: Latitude
+    lon: Longitude
+
+
+class Figures(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """How the middle is doing: detections taken in since it started, those refused, and the delay of the last event."""
+
+    detections: Count
+    refused: Count
+    delay_s: Duration | None = None
+
+
+PageMessage = NodeStatus | Event | Incident | Figures | Shot
+
+KINDS: Final[dict[type[PageMessage], str]] = {
+    NodeStatus: "status",
+    Event: "event",
+    Incident: "incident",
+    Figures: "figures",
+    Shot: "shot",
+}
+
+Held = TypeVar("Held", Event, Incident, Shot)
+
+
+class Picture:
+    """The state behind the page; not safe to share between threads.
+
+    `nodes` goes by name; `events`, `incidents` and `shots` by id, and hold the newest of them.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, NodeStatus] = {}
+        self.events: dict[str, Event] = {}
+        self.incidents: dict[str, Incident] = {}
+        self.shots: dict[str, Shot] = {}
+        self.figures: Figures | None = None
+
+    def apply(self, message: PageMessage) -> bool:
+        """Take a message in; return False where it changes nothing: an old revision, or older than all that is held."""
+        match message:
+            case NodeStatus():
+                self.nodes[message.node] = _last_heard(message, self.nodes.get(message.node))
+                return True
+            case Event():
+                is_news = _is_newer(message, self.events.get(message.id))
+                return is_news and _hold(self.events, message, MAX_EVENTS, lambda event: event.time_ns)
+            case Incident():
+                is_news = _is_newer(message, self.incidents.get(message.id))
+                return is_news and _hold(self.incidents, message, MAX_INCIDENTS, lambda incident: incident.end_time_ns)
+            case Shot():
+                return _hold(self.shots, message, MAX_SHOTS, lambda shot: shot.time_ns)
+            case Figures():
+                self.figures = message
+                return True
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that is held as JSON-ready lists `nodes`, `events`, `incidents`, `shots`, and `figures`."""
+        snapshot: dict[str, Any] = msgspec.to_builtins(
+            {
+                "nodes": list(self.nodes.values()),
+                "events": list(self.events.values()),
+                "incidents": list(self.incidents.values()),
+                "shots": list(self.shots.values()),
+                "figures": self.figures,
+            }
+        )
+        return snapshot
+
+
+def _last_heard(status: NodeStatus, known: NodeStatus | None) -> NodeStatus:
+    # A last will is dated when its node connected; what the node said since then is when it was last heard.
+    if status.online or known is None or known.time_ns <= status.time_ns:
+        return status
+    return msgspec.structs.replace(status, time_ns=known.time_ns)
+
+
+def _is_newer(message: Event | Incident, known: Event | Incident | None) -> bool:
+    return known is None or message.revision > known.revision
+
+
+def _hold(held: dict[str, Held], message: Held, limit: int, time_ns: Callable[[Held], int]) -> bool:
+    held[message.id] = message
+    if len(held) > limit:
+        del held[min(held.values(), key=time_ns).id]
+    return message.id in held

@@ -1,0 +1,172 @@
+// The map: its base (tiles or a metric grid), its controls, what it shows at first, and the layers on it.
+
+import { element } from "./dom.js";
+import { EventLayer } from "./event-layer.js";
+import { metres } from "./format.js";
+import { gridIntervalM, MetricGrid } from "./grid.js";
+import { Links } from "./links.js";
+import { NodeLayer } from "./node-layer.js";
+import { ShotLayer } from "./shot-layer.js";
+
+// Kept free around the nodes and around a chosen event, in pixels: room for the labels, which stand on the right.
+const MARGINS = { paddingTopLeft: [40, 40], paddingBottomRight: [96, 60] };
+const CLOSEST_ZOOM = 18;
+// A chosen event is zoomed to until this much around it is in sight, and never less than its ellipse.
+const AROUND_M = 40;
+// From the bottom up; Leaflet's own panes for tiles and paths are at 200 and 400.
+const PANES = { grid: 150, links: 410, shots: 590, nodes: 600, events: 610 };
+
+export class EventMap {
+  constructor(container, onSelect) {
+    this.map = L.map(container, {
+      zoomControl: false,
+      attributionControl: false,
+      zoomSnap: 0.25,
+      minZoom: 3,
+      maxZoom: 21,
+      worldCopyJump: true,
+    }).setView([0, 0], 3);
+    for (const [name, height] of Object.entries(PANES)) this.map.createPane(name).style.zIndex = height;
+    this.grid = new MetricGrid().addTo(this.map);
+    this.nodes = new NodeLayer(this.map, (name) => onSelect("node", name));
+    this.events = new EventLayer(this.map, (id) => onSelect("event", id));
+    this.shots = new ShotLayer(this.map);
+    this.links = new Links(this.map);
+    this.places = [];
+    this.focus = null;
+    this.tiles = null;
+    this.moving = false;
+    this.zooming = false;
+    this.movedByHand = false;
+    this._addControls();
+    this._follow(container);
+  }
+
+  show(picture, selection, nowMs) {
+    const event = selection.kind === "event" ? picture.events.get(selection.id) : undefined;
+    const node = selection.kind === "node" ? picture.nodes.get(selection.id) : undefined;
+    this.nodes.show([...picture.nodes.values()], event, node, nowMs);
+    this.events.show(picture, event, nowMs);
+    this.shots.show(picture, nowMs);
+    this.links.show(event, picture.nodes);
+    this._fitNewNodes([...picture.nodes.values()]);
+    this._bringIntoView(event ?? node ?? null);
+  }
+
+  // Shows map tiles above the grid; where a tile fails, the grid stays in sight.
+  useTiles(tiles) {
+    if (this.tiles?.url === tiles?.url) return;
+    this.tiles?.layer.remove();
+    this.tiles = null;
+    this.attribution.textContent = "";
+    if (!tiles) return;
+    const layer = L.tileLayer(tiles.url, { maxNativeZoom: 19, maxZoom: 21, className: "tiles" }).addTo(this.map);
+    layer.once("tileload", () => {
+      this.attribution.textContent = tiles.attribution;
+    });
+    this.tiles = { url: tiles.url, layer };
+  }
+
+  // The grid takes its colours from the style sheet.
+  recolour() {
+    this.grid.redraw();
+  }
+
+  fit() {
+    this.movedByHand = false;
+    if (this.places.length === 0) return;
+    this._quietly(() => this.map.fitBounds(this.places, { ...MARGINS, maxZoom: CLOSEST_ZOOM, animate: false }));
+  }
+
+  zoomTo(message) {
+    const around = Math.max(AROUND_M, message.ellipse95?.semi_major_m ?? 0);
+    this._afterZoom(() => {
+      this.map.fitBounds(L.latLng(message.lat, message.lon).toBounds(2 * around), { animate: false });
+    });
+  }
+
+  _fitNewNodes(nodes) {
+    const places = nodes.map((node) => [node.lat, node.lon]);
+    if (JSON.stringify(places) === JSON.stringify(this.places)) return;
+    this.places = places;
+    if (places.length > 0) {
+      const middle = L.latLngBounds(places).getCenter();
+      this.grid.setOrigin({ lat: middle.lat, lon: middle.lng });
+    }
+    if (!this.movedByHand) this.fit();
+    this._measure();
+  }
+
+  _bringIntoView(chosen) {
+    const isNew = chosen !== null && (chosen.id ?? chosen.node) !== (this.focus?.id ?? this.focus?.node);
+    this.focus = chosen;
+    if (isNew) this._panToFocus();
+  }
+
+  _panToFocus() {
+    this._quietly(() => this.map.panInside([this.focus.lat, this.focus.lon], { ...MARGINS, animate: false }));
+  }
+
+  // Moves the map without taking it for a move by hand.
+  _quietly(move) {
+    this._afterZoom(() => {
+      this.moving = true;
+      move();
+      this.moving = false;
+    });
+  }
+
+  // The end of Leaflet's zoom animation would undo whatever moved the map during it.
+  _afterZoom(move) {
+    if (this.zooming) this.map.once("zoomend", move);
+    else move();
+  }
+
+  _follow(container) {
+    this.map.on("movestart zoomstart", () => {
+      if (!this.moving) this.movedByHand = true;
+    });
+    this.map.on("zoomanim", () => {
+      this.zooming = true;
+    });
+    this.map.on("zoomend", () => {
+      this.zooming = false;
+      this._measure();
+    });
+    new ResizeObserver(() => {
+      this._quietly(() => this.map.invalidateSize({ animate: false }));
+      if (!this.movedByHand) this.fit();
+      if (this.focus) this._panToFocus();
+    }).observe(container);
+  }
+
+  _measure() {
+    const interval = gridIntervalM(this.grid.origin.lat, Math.round(this.map.getZoom()));
+    this.gridLabel.textContent = `grid ${metres(interval)}`;
+  }
+
+  _addControls() {
+    L.control.zoom({ position: "topright", zoomInTitle: "Closer", zoomOutTitle: "Farther" }).addTo(this.map);
+    const fit = element(
+      "button",
+      { type: "button", class: "fit", title: "Show all nodes", "aria-label": "Show all nodes", onclick: () => this.fit() },
+      "⤢",
+    );
+    this._addControl("topright", fit);
+    this.gridLabel = element("div", { class: "grid-label" });
+    this._addControl("bottomleft", this.gridLabel);
+    L.control.scale({ position: "bottomleft", imperial: false, maxWidth: 140 }).addTo(this.map);
+    this.attribution = element("div", { class: "attribution" });
+    this._addControl("bottomright", this.attribution);
+    this._measure();
+  }
+
+  _addControl(position, content) {
+    const control = L.control({ position });
+    control.onAdd = () => {
+      L.DomEvent.disableClickPropagation(content);
+      return content;
+    };
+    control.addTo(this.map);
+  }
+}

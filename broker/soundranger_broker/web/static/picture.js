@@ -1,0 +1,81 @@
+// What the page knows now: the browser's copy of the server's picture.
+
+import { distanceM } from "./geodesy.js";
+
+const MAX_EVENTS = 1000;
+// A node reports every 30 s: three reports missing is no accident.
+const STALE_AFTER_MS = 90_000;
+// A simulated shot and an event this close in time are one and the same.
+const SAME_SHOT_NS = 0.5e9;
+
+export class Picture {
+  constructor() {
+    this.replace({ nodes: [], events: [], incidents: [], shots: [], figures: null });
+  }
+
+  replace(snapshot) {
+    this.nodes = new Map(snapshot.nodes.map((node) => [node.node, node]));
+    this.events = new Map(snapshot.events.map((event) => [event.id, event]));
+    this.incidents = new Map(snapshot.incidents.map((incident) => [incident.id, incident]));
+    this.shots = new Map(snapshot.shots.map((shot) => [shot.id, shot]));
+    this.figures = snapshot.figures;
+  }
+
+  apply(kind, message) {
+    if (kind === "status") this.nodes.set(message.node, lastHeard(message, this.nodes.get(message.node)));
+    else if (kind === "event") hold(this.events, message, "time_ns");
+    else if (kind === "incident") hold(this.incidents, message, "end_time_ns");
+    else if (kind === "shot") hold(this.shots, message, "time_ns");
+    else if (kind === "figures") this.figures = message;
+  }
+
+  newestEvents(limit) {
+    return newest(this.events, limit);
+  }
+
+  newestShots(limit) {
+    return newest(this.shots, limit);
+  }
+
+  incidentOf(event) {
+    return [...this.incidents.values()].find((incident) => incident.events.includes(event.id));
+  }
+
+  shotOf(event) {
+    const near = [...this.shots.values()].filter((shot) => Math.abs(shot.time_ns - event.time_ns) < SAME_SHOT_NS);
+    return near.sort((one, other) => distanceM(one, event) - distanceM(other, event))[0];
+  }
+
+  nodesByName() {
+    return [...this.nodes.values()].sort((one, other) => one.node.localeCompare(other.node, "en", { numeric: true }));
+  }
+
+  // Returns how many events there were since then, as text: "12", or "980+" where more may have been than are kept.
+  countSince(timeNs) {
+    const since = [...this.events.values()].filter((event) => event.time_ns >= timeNs);
+    const number = since.filter((event) => event.status !== "retracted").length;
+    return since.length < MAX_EVENTS ? `${number}` : `${number}+`;
+  }
+}
+
+export function health(node, nowMs) {
+  if (!node.online) return "offline";
+  return nowMs - node.time_ns / 1e6 < STALE_AFTER_MS ? "online" : "stale";
+}
+
+// A last will is dated when its node connected.
+function lastHeard(status, known) {
+  if (status.online || !known || known.time_ns <= status.time_ns) return status;
+  return { ...status, time_ns: known.time_ns };
+}
+
+function hold(held, message, time) {
+  held.set(message.id, message);
+  if (held.size <= MAX_EVENTS) return;
+  const oldest = [...held.values()].reduce((one, other) => (other[time] < one[time] ? other : one));
+  held.delete(oldest.id);
+}
+
+function newest(held, limit) {
+  return [...held.values()].sort((one, other) => other.time_ns - one.time_ns).slice(0, limit);
+}
