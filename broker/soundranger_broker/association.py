@@ -24,6 +24,8 @@ from soundranger_node.messages import Detection
 STEP_S = 1.0
 # Hypotheses of the step compete with those fired up to this much later, within reach of their echoes.
 OVERLAP_S = 0.6
+# A first look goes back over this many steps: longer than sound needs to cross most networks.
+GLANCE_STEPS = 8
 # Two reports of one node within this time are one sound reported twice: rounds are 50 ms apart at the least.
 DOUBLE_REPORT_S = 0.02
 # The search allows for paths around buildings; location then finds out how large that error really is.
@@ -101,6 +103,10 @@ class Node:
     recent_ns: deque[int] = field(default_factory=deque)
     asleep_ns: int | None = None
 
+    def copy(self) -> "Node":
+        """Return a node that can hear more without this one remembering it."""
+        return Node(self.place_m, self.clutter.copy(), self.last_ns, self.recent_ns.copy(), self.asleep_ns)
+
 
 class Associator:
     """Finds the bangs in a stream of detections, with bounded memory.
@@ -135,36 +141,38 @@ class Associator:
 
     def add(self, detection: Detection) -> None:
         """Take in a detection; they must come in the order of their times."""
-        self.know(detection.node, detection.lat, detection.lon, detection.alt_m)
-        node = self._nodes[detection.node]
-        if not self._worth_keeping(node, detection):
-            return
-        node.last_ns = detection.time_ns
-        node.recent_ns.append(detection.time_ns)
-        place_sigma_s = detection.position_sigma_m / speed_of_sound_mps(UNKNOWN_TEMPERATURE_C)
-        sigma_s = math.hypot(detection.time_sigma_s, place_sigma_s)
-        clutter_hz = node.clutter.rate_hz(detection.time_ns, detection.snr_db)
-        if sigma_s > USELESS_SIGMA_S:
-            self.useless += 1
-            return
-        self._waiting.append(Heard(detection, node.place_m, sigma_s, clutter_hz))
+        heard = self._hear(self._nodes, detection)
+        if heard is not None:
+            self._waiting.append(heard)
 
     def settle(self, until_ns: int) -> list[Bang]:
         """Return, in the order of time, the bangs of all steps whose arrivals cannot be later than `until_ns`."""
         bangs: list[Bang] = []
         while self._skip_to_next() and self._ready_ns() <= until_ns:
-            found = self._associate(self._step, self._step + 1)
+            found = self._associate(self._step, self._step + 1, self._waiting)
             self._taken.update(heard.detection.id for bang in found for heard in bang.heard)
             bangs += found
             self._step += 1
         return sorted(bangs, key=lambda bang: bang.time_ns)
 
-    def glance(self) -> list[Bang]:
-        """Return the bangs that the detections so far suggest and `settle` has not returned yet."""
-        if not self._skip_to_next():
+    def glance(self, newcomers: Iterable[Detection] = ()) -> list[Bang]:
+        """Return the bangs that the detections so far suggest and `settle` has not returned yet.
+
+        `newcomers`, in time order, may still be overtaken by older ones; they are looked at and not remembered.
+        """
+        nodes = dict(self._nodes)
+        heard = []
+        for detection in newcomers:
+            if nodes.get(detection.node) is self._nodes.get(detection.node):
+                nodes[detection.node] = self._nodes[detection.node].copy()
+            heard.append(self._hear(nodes, detection))
+        fresh = [one for one in heard if one is not None]
+        self._skip_to_next()
+        waiting = [*self._waiting, *fresh]
+        if not waiting:
             return []
-        last_step = math.floor(self._waiting[-1].detection.time_ns / 1e9 / STEP_S) + 1
-        return self._associate(self._step, last_step)
+        last_step = math.floor(waiting[-1].detection.time_ns / 1e9 / STEP_S) + 1
+        return self._associate(max(self._step, last_step - GLANCE_STEPS), last_step, waiting)
 
     @staticmethod
     def decided_ns(until_ns: int) -> int:
@@ -176,6 +184,23 @@ class Associator:
             self._frame = Frame(lat, lon)
         east, north, up = self._frame.to_enu(lat, lon, alt_m)
         return float(east), float(north), float(up)
+
+    def _hear(self, nodes: dict[str, Node], detection: Detection) -> Heard | None:
+        """Put a detection into the frame and remember it at its node; None where it is no evidence of its own."""
+        place_m = self._to_frame(detection.lat, detection.lon, detection.alt_m)
+        node = nodes.setdefault(detection.node, Node(place_m))
+        node.place_m, node.asleep_ns = place_m, None
+        if not self._worth_keeping(node, detection):
+            return None
+        node.last_ns = detection.time_ns
+        node.recent_ns.append(detection.time_ns)
+        place_sigma_s = detection.position_sigma_m / speed_of_sound_mps(UNKNOWN_TEMPERATURE_C)
+        sigma_s = math.hypot(detection.time_sigma_s, place_sigma_s)
+        clutter_hz = node.clutter.rate_hz(detection.time_ns, detection.snr_db)
+        if sigma_s > USELESS_SIGMA_S:
+            self.useless += 1
+            return None
+        return Heard(detection, place_m, sigma_s, clutter_hz)
 
     def _worth_keeping(self, node: Node, detection: Detection) -> bool:
         while node.recent_ns and detection.time_ns - node.recent_ns[0] > MINUTE_NS:
@@ -204,15 +229,19 @@ class Associator:
     def _ready_ns(self) -> int:
         return round(((self._step + 1) * STEP_S + OVERLAP_S + _wait_s()) * 1e9)
 
-    def _associate(self, first_step: int, end_step: int) -> list[Bang]:
-        """Return the bangs fired from `first_step` up to `end_step`, best first, in view of those shortly after."""
+    def _associate(self, first_step: int, end_step: int, waiting: Iterable[Heard]) -> list[Bang]:
+        """Return the bangs fired from `first_step` up to `end_step`, best first, in view of those shortly after.
+
+        An arrival well before the epoch belongs to an earlier step.
+        """
         epoch_ns = round(first_step * STEP_S * 1e9)
+        earliest_ns = epoch_ns - round(USELESS_SIGMA_S * 1e9)
         span_s = (end_step - first_step) * STEP_S
         latest_ns = epoch_ns + round((span_s + OVERLAP_S + _wait_s()) * 1e9)
         inside = [
             heard
-            for heard in self._waiting
-            if heard.detection.time_ns < latest_ns and heard.detection.id not in self._taken
+            for heard in waiting
+            if earliest_ns <= heard.detection.time_ns < latest_ns and heard.detection.id not in self._taken
         ]
         if len({heard.detection.node for heard in inside}) < MIN_NODES or self._frame is None:
             return []

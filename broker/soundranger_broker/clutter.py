@@ -43,6 +43,10 @@ class ClutterModel:
 
     heard: deque[tuple[int, float, float]] = field(default_factory=deque)
 
+    def copy(self) -> "ClutterModel":
+        """Return a model that can be told more without this one remembering it."""
+        return ClutterModel(self.heard.copy())
+
     def rate_hz(self, time_ns: int, snr_db: float) -> float:
         """Return the clutter rate at a detection, and remember the detection."""
         while self.heard and time_ns - self.heard[0][0] > MEMORY_S * 1e9:

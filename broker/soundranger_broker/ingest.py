@@ -62,6 +62,10 @@ class Ingest:
             ready.append(heapq.heappop(self._waiting)[2])
         return ready
 
+    def waiting(self) -> list[Detection]:
+        """Return the detections that are held back, in the order of their times."""
+        return [detection for _, _, detection in sorted(self._waiting, key=lambda entry: entry[:2])]
+
     def _drop(self, detection: str | None, reason: str) -> Taken:
         self.dropped[reason] += 1
         return Taken(detection, reason)

@@ -15,6 +15,8 @@ from soundranger_node.messages import Event, Incident, NodeStatus
 
 # Looking at unfinished business costs a search: after new detections, and not more often than this.
 LOOK_EVERY_NS = 200_000_000
+# Later than anything that ingest lets pass can be.
+FAR_NS = 1_000_000_000_000
 
 
 @dataclass
@@ -38,15 +40,15 @@ class Locator:
 
     def detection(self, payload: bytes, now_ns: int, node: str | None = None) -> Taken:
         """Take in a detection's payload."""
-        return self.ingest.offer(payload, now_ns, node)
+        taken = self.ingest.offer(payload, now_ns, node)
+        self._unseen += taken.dropped is None
+        return taken
 
     def advance(self, now_ns: int) -> list[Event | Incident]:
         """Return the news as of a time, in the order in which they are to be published."""
         until_ns = now_ns - self.lateness_ns
-        ready = self.ingest.release(until_ns)
-        for detection in ready:
+        for detection in self.ingest.release(until_ns):
             self.associator.add(detection)
-        self._unseen += len(ready)
         finals = self.tracker.final(self.associator.settle(until_ns), self.associator.decided_ns(until_ns))
         news: list[Event | Incident] = []
         for event in finals:
@@ -55,7 +57,7 @@ class Locator:
                 news.append(self.incidents.add(event))
         if self._unseen and abs(now_ns - self._looked_ns) >= LOOK_EVERY_NS:
             self._looked_ns, self._unseen = now_ns, 0
-            news += self.tracker.preliminary(self.associator.glance())
+            news += self.tracker.preliminary(self.associator.glance(self.ingest.waiting()))
         return news
 
 
@@ -63,13 +65,14 @@ def locate_all(payloads: Iterable[bytes], now_ns: int) -> tuple[list[Event], Ing
     """Return the final events of a whole set of detections in time order, and the ingest with what it dropped."""
     ingest, associator = Ingest(), Associator()
     for payload in payloads:
-        ingest.offer(payload, now_ns)
-    detections = ingest.release(now_ns + 2 * LOOK_EVERY_NS + 10**12)
+        if payload.strip():
+            ingest.offer(payload, now_ns)
+    detections = ingest.release(now_ns + FAR_NS)
     for detection in detections:
         associator.know(detection.node, detection.lat, detection.lon, detection.alt_m)
     bangs = []
     for detection in detections:
         associator.add(detection)
         bangs += associator.settle(detection.time_ns)
-    bangs += associator.settle(now_ns + 10**12)
+    bangs += associator.settle(now_ns + FAR_NS)
     return [to_event(bang, event_id(bang), 0, "final") for bang in bangs], ingest

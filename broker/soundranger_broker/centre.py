@@ -1,0 +1,208 @@
+"""The centre: takes what nodes say from MQTT to the locator, and what the locator finds to MQTT and to the page."""
+
+import logging
+import queue
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from soundranger_broker.locator import Locator
+from soundranger_broker.mqtt import Address
+from soundranger_broker.web.hub import Hub
+from soundranger_broker.web.picture import Figures
+from soundranger_node.errors import BrokerError, MessageError
+from soundranger_node.messages import ACK, EVENT, INCIDENT, STATUS, Ack, Event, Incident
+from soundranger_node.topics import NodeTopic, event_topic, every_node, incident_topic, parse_node_topic
+
+# More than a minute of the busiest network; what comes on top is not acked, so the nodes send it again.
+MOST_QUEUED = 100_000
+# Messages handled in one go before news is looked for.
+MOST_AT_ONCE = 500
+# The most ids in one ack.
+MOST_ACKED = 100
+# How often news is looked for when nothing comes in.
+TICK_S = 0.05
+# How often the page is told the figures.
+FIGURES_EVERY_NS = 1_000_000_000
+KEEPALIVE_S = 30
+STOP_S = 10.0
+QOS = 1
+
+_LOG = logging.getLogger(__name__)
+
+News = Event | Incident
+
+
+class Centre:
+    """Connects a locator to an MQTT broker and a page; `now_ns` is the clock that the network lives by.
+
+    `on_news` is called, in the centre's own thread, with every event and incident after it was published.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        locator: Locator,
+        now_ns: Callable[[], int],
+        hub: Hub | None = None,
+        on_news: Callable[[News], None] | None = None,
+    ) -> None:
+        self.locator = locator
+        self.received = 0
+        self.bad_statuses = 0
+        self._address = address
+        self._now_ns = now_ns
+        self._hub = hub
+        self._on_news = on_news
+        self._queue: queue.Queue[tuple[NodeTopic, bytes]] = queue.Queue(MOST_QUEUED)
+        self._overflowed = 0
+        self._said: set[tuple[str, str]] = set()
+        self._last_delay_s: float | None = None
+        self._figures_ns = 0
+        self._stopping = threading.Event()
+        self._connected = threading.Event()
+        self._client = self._make_client()
+        self._thread = threading.Thread(target=self._run, name="centre", daemon=True)
+
+    def start(self, wait_s: float = 0.0) -> None:
+        """Connect, and go on trying for ever; wait up to `wait_s` for the first connection.
+
+        Raises:
+            BrokerError: there was none within `wait_s` (only where that is more than nothing).
+        """
+        self._client.connect_async(self._address.host, self._address.port, KEEPALIVE_S)
+        self._client.loop_start()
+        self._thread.start()
+        if wait_s and not self._connected.wait(wait_s):
+            self.stop()
+            where = f"{self._address.host}:{self._address.port}"
+            raise BrokerError("the MQTT broker", f"does not answer at {where}", "check that it runs, and the address")
+
+    def stop(self) -> None:
+        """Handle what has come in, then end."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_S)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _make_client(self) -> Client:
+        client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
+        if self._address.user is not None:
+            client.username_pw_set(self._address.user, self._address.password)
+        client.on_connect = self._connect
+        client.on_disconnect = self._disconnect
+        client.on_message = self._message
+        return client
+
+    def _connect(
+        self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            _LOG.warning("the MQTT broker refuses the centre: %s", reason)
+            return
+        client.subscribe([(every_node("detection"), QOS), (every_node("status"), QOS)])
+        self._connected.set()
+
+    def _disconnect(
+        self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _props: Properties | None
+    ) -> None:
+        if not self._stopping.is_set():
+            _LOG.warning("the MQTT broker has gone (%s); trying again", reason)
+
+    def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        topic = parse_node_topic(message.topic)
+        if topic is None:
+            return
+        try:
+            self._queue.put_nowait((topic, bytes(message.payload)))
+        except queue.Full:
+            self._overflowed += 1
+
+    def _run(self) -> None:
+        while not self._stopping.is_set() or not self._queue.empty():
+            for topic, ids in self._take().items():
+                self._acknowledge(topic, ids)
+            self._tell(self.locator.advance(self._now_ns()))
+            self._tell_figures()
+
+    def _take(self) -> dict[NodeTopic, list[str]]:
+        """Handle waiting messages; return what is to be acked, by the topic to do it on."""
+        acks: dict[NodeTopic, list[str]] = defaultdict(list)
+        for turn in range(MOST_AT_ONCE):
+            try:
+                topic, payload = self._queue.get(timeout=TICK_S) if turn == 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if topic.kind == "status":
+                self._take_status(topic, payload)
+                continue
+            self.received += 1
+            taken = self.locator.detection(payload, self._now_ns(), topic.node)
+            if taken.dropped is not None:
+                self._say_once(topic.node, taken.dropped)
+            if taken.detection is not None:
+                acks[NodeTopic(topic.cell, topic.node, "ack")].append(taken.detection)
+        return acks
+
+    def _take_status(self, topic: NodeTopic, payload: bytes) -> None:
+        try:
+            status = STATUS.decode(payload)
+        except MessageError as error:
+            self.bad_statuses += 1
+            self._say_once(topic.node, error.problem)
+            return
+        if status.node != topic.node:
+            self.bad_statuses += 1
+            self._say_once(topic.node, "names another node than its topic")
+            return
+        self.locator.status(status)
+        if self._hub is not None:
+            self._hub.publish(status)
+
+    def _acknowledge(self, topic: NodeTopic, ids: list[str]) -> None:
+        for first in range(0, len(ids), MOST_ACKED):
+            self._client.publish(str(topic), ACK.encode(Ack(detections=ids[first : first + MOST_ACKED])), QOS)
+
+    def _tell(self, news: Iterable[News]) -> None:
+        for item in news:
+            if isinstance(item, Event):
+                self._client.publish(event_topic(item.lat, item.lon), EVENT.encode(item), QOS)
+                if item.revision == 0:
+                    self._last_delay_s = (self._now_ns() - item.time_ns) / 1e9
+            else:
+                self._client.publish(incident_topic(item.lat, item.lon), INCIDENT.encode(item), QOS)
+            if self._hub is not None:
+                self._hub.publish(item)
+            if self._on_news is not None:
+                self._on_news(item)
+
+    def _tell_figures(self) -> None:
+        now_ns = self._now_ns()
+        if self._hub is None or abs(now_ns - self._figures_ns) < FIGURES_EVERY_NS:
+            return
+        self._figures_ns = now_ns
+        refused = sum(self.dropped().values())
+        self._hub.publish(Figures(detections=self.received, refused=refused, delay_s=self._last_delay_s))
+
+    def dropped(self) -> Counter[str]:
+        """Return how many messages were dropped, by the reason."""
+        dropped = Counter(self.locator.ingest.dropped)
+        if self._overflowed:
+            dropped["came faster than they could be handled"] = self._overflowed
+        if self.bad_statuses:
+            dropped["is no valid status"] = self.bad_statuses
+        return dropped
+
+    def _say_once(self, node: str, reason: str) -> None:
+        """Log a reason once a node; a node with endless reasons is bounded too."""
+        if reason == "came before" or (node, reason) in self._said or len(self._said) >= MOST_AT_ONCE:
+            return
+        self._said.add((node, reason))
+        _LOG.warning("a message from node %s was dropped: %s", node, reason)
