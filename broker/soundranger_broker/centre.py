@@ -42,7 +42,8 @@ News = Event | Incident
 class Centre:
     """Connects a locator to an MQTT broker and a page; `now_ns` is the clock that the network lives by.
 
-    `on_news` is called, in the centre's own thread, with every event and incident after it was published.
+    `concluded_ns` is the time up to which it has told all that there was to tell. `on_news` is called, in the centre's
+    own thread, with every event and incident after it was published.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Centre:
         self.locator = locator
         self.received = 0
         self.bad_statuses = 0
+        self.concluded_ns = 0
         self._address = address
         self._now_ns = now_ns
         self._hub = hub
@@ -129,7 +131,9 @@ class Centre:
         while not self._stopping.is_set() or not self._queue.empty():
             for topic, ids in self._take().items():
                 self._acknowledge(topic, ids)
-            self._tell(self.locator.advance(self._now_ns()))
+            now_ns = self._now_ns()
+            self._tell(self.locator.advance(now_ns))
+            self.concluded_ns = now_ns
             self._tell_figures()
 
     def _take(self) -> dict[NodeTopic, list[str]]:

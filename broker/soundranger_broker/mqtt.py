@@ -8,12 +8,14 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+from amqtt.session import Session
 
 from soundranger_node.errors import BrokerError
 
@@ -51,6 +53,31 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+class _Filters(dict[str, list[tuple[Session, int]]]):
+    """Subscriptions by topic filter that may change while they are walked through, as amqtt 0.12 does."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self.keys()))
+
+
+class _Broker(Broker):
+    """amqtt without two faults of version 0.12, which show when many clients connect at once.
+
+    To every new client it publishes what is retained for all subscriptions, whoever's they are; and while it does, a
+    subscription of another client breaks the connection.
+    """
+
+    def __init__(self, config: BrokerConfig, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(config, loop=loop)
+        self._subscriptions = _Filters()
+
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
+        if any(own.client_id == session.client_id for own, _ in self._subscriptions.get(subscription[0], [])):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
 
 
 class EmbeddedBroker:
@@ -92,7 +119,7 @@ class EmbeddedBroker:
     async def _run(self) -> None:
         listener = ListenerConfig(type=ListenerType.TCP, bind=f"{self.address.host}:{self.address.port}")
         plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-        broker = Broker(BrokerConfig(listeners={"default": listener}, plugins=plugins), loop=self._loop)
+        broker = _Broker(BrokerConfig(listeners={"default": listener}, plugins=plugins), loop=self._loop)
         try:
             await broker.start()
         except Exception as error:  # noqa: BLE001 - amqtt raises what it likes; the caller is told

@@ -407,7 +407,9 @@ class _Session:
             self._link.outbox.forget([detection_id])
 
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
-        """Take an ack: the only topic that we subscribe to."""
+        """Take an ack; a broker that delivers what we did not subscribe to is not listened to."""
+        if message.topic != self._link.ack_topic:
+            return
         try:
             acked = ACK.decode(bytes(message.payload)).detections
         except MessageError as error:

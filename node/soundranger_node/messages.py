@@ -13,6 +13,8 @@ from msgspec import Meta
 
 from soundranger_node.errors import MessageError
 
+# Every FLAC file starts with this (RFC 9639, section 6).
+FLAC_MARKER = b"fLaC"
 # A node's message is a few hundred bytes; 64 features of 64 characters stay far below this.
 MAX_NODE_PAYLOAD = 16_384
 # An event of 1,000 arrivals is about 150 kB.
@@ -228,8 +230,13 @@ class Codec(Generic[M]):
         Raises:
             MessageError: the message breaks a rule of the contract.
         """
-        payload = msgspec.json.encode(message)
-        self.decode(payload)
+        try:
+            payload = msgspec.json.encode(message)
+        except UnicodeEncodeError as error:
+            raise MessageError(self.kind.__name__, str(error)) from None
+        # JSON has no NaN: msgspec writes null, which an optional field would take for "not known".
+        if self.decode(payload) != message:
+            raise MessageError(self.kind.__name__, "holds a number that is not finite, or a value of another type")
         return payload
 
 
@@ -250,8 +257,10 @@ def encode_clip(header: ClipHeader, flac: bytes) -> bytes:
     """Return the payload of a clip: one line of JSON, then a FLAC file.
 
     Raises:
-        MessageError: the header is not valid or the clip is too large.
+        MessageError: the header is not valid, `flac` is no FLAC file, or the clip is too large.
     """
+    if not flac.startswith(FLAC_MARKER):
+        raise MessageError("clip", "is no FLAC file")
     payload = CLIP_HEADER.encode(header) + b"\n" + flac
     if len(payload) > MAX_CLIP_PAYLOAD:
         raise MessageError("clip", f"payload of {len(payload)} bytes is over the limit of {MAX_CLIP_PAYLOAD}")
@@ -267,6 +276,6 @@ def decode_clip(payload: bytes) -> tuple[ClipHeader, bytes]:
     if len(payload) > MAX_CLIP_PAYLOAD:
         raise MessageError("clip", f"payload of {len(payload)} bytes is over the limit of {MAX_CLIP_PAYLOAD}")
     line, separator, flac = payload.partition(b"\n")
-    if not separator or not flac.startswith(b"fLaC"):
+    if not separator or not flac.startswith(FLAC_MARKER):
         raise MessageError("clip", "is not a line of JSON followed by a FLAC file")
     return CLIP_HEADER.decode(line), flac

@@ -1,11 +1,15 @@
 """The MQTT topics of the wire contract, version 1: where each kind of message travels."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-from soundranger_node.geohash import geohash
+from soundranger_node.geohash import ALPHABET, geohash
 
 ROOT = "soundranger/1"
+# What the contract allows: a topic with anything else is not answered on, or put into a log.
+CELL = re.compile(rf"[{ALPHABET}]{{5}}")
+NODE_NAME = re.compile(r"[a-z0-9-]{1,64}")
 
 NodeTopicKind = Literal["detection", "status", "clip", "request", "ack"]
 NODE_TOPIC_KINDS: tuple[NodeTopicKind, ...] = ("detection", "status", "clip", "request", "ack")
@@ -41,6 +45,8 @@ def parse_node_topic(topic: str) -> NodeTopic | None:
     if len(parts) != len(prefix) + 3 or parts[: len(prefix)] != prefix:
         return None
     cell, node, kind = parts[len(prefix) :]
+    if CELL.fullmatch(cell) is None or NODE_NAME.fullmatch(node) is None:
+        return None
     for known in NODE_TOPIC_KINDS:
         if kind == known:
             return NodeTopic(cell, node, known)

@@ -61,18 +61,24 @@ class Schedule:
         InputError: `every_s` is below 4 s.
     """
 
-    def __init__(self, town: Town, seed: int, start_ns: int, every_s: float = 8.0) -> None:
+    def __init__(self, town: Town, seed: int, start_ns: int, every_s: float = 8.0, end_ns: int | None = None) -> None:
         if not (math.isfinite(every_s) and every_s >= MIN_EVERY_S):
             raise InputError("simulated shots", f"an incident every {every_s} s", f"ask for {MIN_EVERY_S} s or more")
         self._town = town
         self._seed = seed
         self._start_ns = start_ns
+        self._end_ns = end_ns
         self._slot_ns = round(every_s * NS_PER_S)
         self._places = _Hull(town.node_places_m()[:, :2])
         self._incident = lru_cache(maxsize=KEPT_INCIDENTS)(self._draw_incident)
 
     def shots(self, from_ns: int, to_ns: int) -> tuple[Shot, ...]:
-        """Return the shots fired from `from_ns` up to but not at `to_ns`, in time order; none before the start."""
+        """Return the shots fired from `from_ns` up to but not at `to_ns`, in time order.
+
+        There are none before the start, and none from `end_ns` on, where there is an end.
+        """
+        if self._end_ns is not None:
+            to_ns = min(to_ns, self._end_ns)
         first = max(0, (from_ns - self._start_ns) // self._slot_ns)
         last = (to_ns - self._start_ns) // self._slot_ns
         return tuple(

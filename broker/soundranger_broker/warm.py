@@ -1,0 +1,46 @@
+"""Compiles the numerics once, so that the first bang does not wait for it; numba keeps the result on disk."""
+
+import numpy as np
+
+from soundranger_broker import search
+from soundranger_broker.location import Medium, locate
+
+# A square of four nodes, a kilometre across.
+_NODES_M = np.array([[0.0, 0.0, 0.0], [1000.0, 0.0, 0.0], [0.0, 1000.0, 0.0], [1000.0, 1000.0, 0.0]])
+_SOURCE_M = np.array([300.0, 400.0, 0.0])
+_SPEED_MPS = 340.0
+
+
+def warm_up() -> None:
+    """Run every compiled function once on a made-up bang; a minute the first time, then an instant."""
+    times_s = np.linalg.norm(_NODES_M - _SOURCE_M, axis=1) / _SPEED_MPS
+    count = len(times_s)
+    sigmas_s = np.full(count, 0.001)
+    medium = Medium(_SPEED_MPS, 2.0, 2.5)
+    locate(_NODES_M, times_s, sigmas_s, 0.0, medium)
+    scene = search.make_scene(_NODES_M[:, :2], _SPEED_MPS, 2000.0)
+    arrivals = search.Arrivals(
+        times_s=times_s,
+        sigmas_s=sigmas_s,
+        gains=search.gain(sigmas_s, np.full(count, 0.01)),
+        alive=np.ones(count, dtype=bool),
+        starts=np.arange(count + 1),
+    )
+    evidence = search.Evidence(
+        places=_NODES_M,
+        sigmas_s=sigmas_s,
+        log_clutter=np.full(count, -4.0),
+        medium=medium.mean,
+        precision=medium.precision,
+        log_prior=-20.0,
+        low=np.zeros(2),
+        high=np.full(2, 1000.0),
+        fall_m=300.0,
+        least_log_odds=0.0,
+    )
+    region = search.Region(np.array([0.0, 0.0, -0.5]), np.array([1000.0, 1000.0, 1.0]))
+    search.best_hypothesis(scene, arrivals, evidence, region, count, 0.0)
+
+
+if __name__ == "__main__":
+    warm_up()

@@ -1,0 +1,69 @@
+"""The frame, against the ellipsoid's own figures and pymap3d's independent solution along geodesics."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymap3d.vincenty import vdist
+
+from soundranger_broker.geodesy import Frame
+
+latitudes = st.floats(-85, 85)
+longitudes = st.floats(-180, 180)
+offsets_m = st.floats(-5_000, 5_000)
+
+
+@given(latitudes, longitudes, offsets_m, offsets_m, st.floats(-100, 1_000))
+def test_a_place_goes_to_degrees_and_back(lat: float, lon: float, east_m: float, north_m: float, up_m: float) -> None:
+    frame = Frame(lat, lon)
+    assert frame.to_enu(*frame.to_geodetic(east_m, north_m, up_m)) == pytest.approx([east_m, north_m, up_m], abs=1e-6)
+
+
+@given(latitudes, longitudes)
+def test_the_origin_is_nowhere(lat: float, lon: float) -> None:
+    assert Frame(lat, lon).to_enu(lat, lon) == pytest.approx([0, 0, 0], abs=1e-8)
+
+
+@given(latitudes, longitudes, st.floats(1, 10_000), st.floats(0, 2 * math.pi))
+def test_distances_are_those_along_the_earth_to_a_centimetre(
+    lat: float, lon: float, distance_m: float, azimuth: float
+) -> None:
+    frame = Frame(lat, lon)
+    east, north = distance_m * math.sin(azimuth), distance_m * math.cos(azimuth)
+    down = -(distance_m**2) / 2 / 6_371_000
+    there_lat, there_lon, _ = frame.to_geodetic(east, north, down)
+    assert vdist(lat, lon, there_lat, there_lon)[0] == pytest.approx(distance_m, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("lat", "north_m", "east_m"),
+    # The length of a degree of latitude and of longitude on WGS84.
+    [(0.0, 110_574.3, 111_319.5), (45.0, 111_131.8, 78_846.8), (60.0, 111_412.3, 55_800.2)],
+)
+def test_a_thousandth_of_a_degree_has_the_published_length(lat: float, north_m: float, east_m: float) -> None:
+    half = 0.0005
+    frame = Frame(lat, 20.0)
+    north = frame.to_enu(lat + half, 20.0)[1] - frame.to_enu(lat - half, 20.0)[1]
+    east = frame.to_enu(lat, 20.0 + half)[0] - frame.to_enu(lat, 20.0 - half)[0]
+    assert north == pytest.approx(north_m / 1000, abs=0.001)
+    assert east == pytest.approx(east_m / 1000, abs=0.001)
+
+
+def test_the_earth_falls_away_below_the_tangent_plane() -> None:
+    _, _, up_m = Frame(0.0, 0.0).to_enu(0.0, 0.05)
+    assert up_m == pytest.approx(-6_378_137 * (1 - math.cos(math.radians(0.05))), abs=1e-3)
+
+
+def test_a_frame_reaches_over_the_date_line() -> None:
+    east_m, north_m, _ = Frame(-17.0, 179.999).to_enu(-17.0, -179.999)
+    assert 0 < east_m < 220
+    assert abs(north_m) < 0.01
+
+
+def test_many_places_are_taken_at_once() -> None:
+    lats, lons = np.full((4, 2), 48.001), np.full((4, 2), 11.0)
+    enu = Frame(48.0, 11.0).to_enu(lats, lons, 500.0)
+    assert enu.shape == (4, 2, 3)
+    assert enu[3, 1] == pytest.approx(Frame(48.0, 11.0).to_enu(48.001, 11.0, 500.0))

@@ -1,0 +1,188 @@
+"""The numerics of location, against numerical integrals and differences."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import exponnorm
+
+from soundranger_broker.geodesy import Floats
+from soundranger_broker.solver import (
+    FLOOR_DENSITY_HZ,
+    FLOOR_SHARE,
+    LATE_MEAN_S,
+    LATE_SHARE,
+    UNKNOWNS,
+    Problem,
+    arrival_log_density,
+    late_log_density,
+    log_posterior,
+    maximise,
+    predict,
+)
+
+sigmas_s = st.floats(1e-4, 0.5)
+residuals_s = st.floats(-1.0, 1.0)
+metres = st.floats(-1_500, 1_500)
+thetas = st.builds(
+    lambda *parts: np.array(parts),
+    metres,
+    metres,
+    st.floats(-5, 5),
+    st.floats(315, 360),
+    st.floats(-10, 10),
+    st.floats(-10, 10),
+)
+NODES = np.array([[0.0, 0, 5], [1000, 30, 2], [-20, 900, 8], [870, 1010, 3], [420, -300, 12], [-500, 400, 1]])
+
+
+def a_problem(seed: int, sigma_s: float = 0.002) -> tuple[Problem, Floats]:
+    """Return arrivals of a bang at a random place with Gaussian errors, and the truth."""
+    rng = np.random.default_rng(seed)
+    truth = np.array([*rng.uniform(0, 900, 2), 0.3, 341.0, 1.0, -2.0])
+    slopes = np.empty((len(NODES), UNKNOWNS))
+    times = predict(truth, NODES, 2.0, slopes) + rng.normal(0, sigma_s, len(NODES))
+    medium, precision = np.array([340.0, 0.0, 0.0]), np.diag([0.25, 0.16, 0.16])
+    return Problem(NODES, times, np.full(len(NODES), sigma_s), 2.0, medium, precision), truth
+
+
+@pytest.mark.parametrize("sigma_s", [1e-4, 1e-3, 0.01, 0.1, 0.5])
+def test_the_late_tail_is_a_density(sigma_s: float) -> None:
+    edges = [-12 * sigma_s, 0, 3 * sigma_s, 8 * sigma_s + 2 * LATE_MEAN_S, 12 * sigma_s + 40 * LATE_MEAN_S]
+    mass = sum(
+        quad(lambda r: math.exp(late_log_density(r, sigma_s)[0]), low, high, epsabs=1e-10)[0]
+        for low, high in zip(edges, edges[1:], strict=False)
+    )
+    assert mass == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("sigma_s", [1e-4, 1e-3, 0.01, 0.1, 0.5])
+def test_all_arrivals_that_are_no_chance_make_one(sigma_s: float) -> None:
+    floor = FLOOR_SHARE * FLOOR_DENSITY_HZ
+    edges = [-12 * sigma_s, 0, 3 * sigma_s, 8 * sigma_s + 2 * LATE_MEAN_S, 12 * sigma_s + 40 * LATE_MEAN_S]
+    mass = sum(
+        quad(lambda r: math.exp(arrival_log_density(r, sigma_s)[0]) - floor, low, high, epsabs=1e-10)[0]
+        for low, high in zip(edges, edges[1:], strict=False)
+    )
+    assert mass == pytest.approx(1.0 - FLOOR_SHARE, abs=1e-4)
+
+
+@given(sigmas_s, residuals_s)
+def test_the_late_tail_is_the_exponentially_modified_gaussian(sigma_s: float, residual_s: float) -> None:
+    assume(residual_s > -6 * sigma_s)
+    expected = exponnorm.logpdf(residual_s, LATE_MEAN_S / sigma_s, scale=sigma_s)
+    # The asymptotic series is cut after its second term: 0.1 % where it takes over.
+    assert late_log_density(residual_s, sigma_s)[0] == pytest.approx(expected, rel=1e-6, abs=2e-3)
+
+
+@given(sigmas_s, residuals_s)
+def test_slope_and_curvature_of_the_density_are_those_of_differences(sigma_s: float, residual_s: float) -> None:
+    step = 1e-4 * sigma_s
+    low, here, high = (arrival_log_density(residual_s + move, sigma_s) for move in (-step, 0.0, step))
+    # Where the series takes over from erfc, differences across the seam say nothing.
+    seam_s = sigma_s * (sigma_s / LATE_MEAN_S - 5.0 * math.sqrt(2.0))
+    assume(abs(residual_s - seam_s) > 2 * step)
+    scale = 1.0 / sigma_s
+    assert here[1] == pytest.approx((high[0] - low[0]) / (2 * step), rel=5e-3, abs=5e-3 * scale)
+    assert here[2] == pytest.approx((high[1] - low[1]) / (2 * step), rel=2e-2, abs=2e-2 * scale**2)
+
+
+@given(sigmas_s)
+def test_the_density_has_no_seam_where_the_series_takes_over(sigma_s: float) -> None:
+    seam_s = sigma_s * (sigma_s / LATE_MEAN_S - 5.0 * math.sqrt(2.0))
+    before, after = (late_log_density(seam_s + move * sigma_s, sigma_s) for move in (-1e-9, 1e-9))
+    assert after[0] == pytest.approx(before[0], abs=2e-3)
+    assert after[1] * sigma_s == pytest.approx(before[1] * sigma_s, abs=2e-2)
+
+
+@given(st.floats(1e-4, 0.02), st.floats(2.0, 1_000.0))
+def test_an_early_arrival_is_punished_more_than_one_as_late(sigma_s: float, sigmas: float) -> None:
+    late_s = sigmas * sigma_s
+    assume(late_s < 0.2)
+    assert arrival_log_density(-late_s, sigma_s)[0] < arrival_log_density(late_s, sigma_s)[0]
+
+
+@given(sigmas_s, st.floats(-1e3, 1e3))
+def test_no_residual_weighs_less_than_chance_and_all_is_finite(sigma_s: float, residual_s: float) -> None:
+    density, slope, second, share = arrival_log_density(residual_s, sigma_s)
+    assert density >= math.log(FLOOR_SHARE * FLOOR_DENSITY_HZ) - 1e-9
+    assert math.isfinite(slope)
+    assert math.isfinite(second)
+    assert 0.0 <= share <= 1.0
+
+
+@given(st.floats(1e-4, 0.02))
+def test_the_core_is_sure_of_a_small_residual_and_gives_up_a_large_one(sigma_s: float) -> None:
+    assert arrival_log_density(0.0, sigma_s)[3] > 0.7
+    assert arrival_log_density(12 * sigma_s, sigma_s)[3] < 0.1
+    assert arrival_log_density(-12 * sigma_s, sigma_s)[3] < 0.1
+
+
+@given(thetas)
+def test_predicted_times_are_those_of_the_path(theta: Floats) -> None:
+    slopes = np.empty((len(NODES), UNKNOWNS))
+    times = predict(theta, NODES, 2.0, slopes)
+    paths = NODES - np.array([theta[0], theta[1], 2.0])
+    distances = np.linalg.norm(paths, axis=1)
+    assume(distances.min() > 1.0)
+    speeds = theta[3] + (paths[:, :2] @ theta[4:]) / distances
+    assert times == pytest.approx(theta[2] + distances / speeds, rel=1e-12)
+
+
+@given(thetas)
+def test_predicted_slopes_are_those_of_differences(theta: Floats) -> None:
+    slopes, unused = np.empty((len(NODES), UNKNOWNS)), np.empty((len(NODES), UNKNOWNS))
+    predict(theta, NODES, 2.0, slopes)
+    assume(np.linalg.norm(NODES - np.array([theta[0], theta[1], 2.0]), axis=1).min() > 1.0)
+    for unknown in range(UNKNOWNS):
+        move = np.zeros(UNKNOWNS)
+        move[unknown] = 1e-4
+        ahead, behind = (predict(theta + sign * move, NODES, 2.0, unused) for sign in (1, -1))
+        assert slopes[:, unknown] == pytest.approx((ahead - behind) / 2e-4, rel=1e-4, abs=1e-7)
+
+
+@given(thetas, st.integers(0, 50))
+@settings(max_examples=50, deadline=None)
+def test_the_gradient_of_the_posterior_is_that_of_differences(theta: Floats, seed: int) -> None:
+    problem, _ = a_problem(seed)
+    gradient, information = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
+    unused, unused_too = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
+    assume(np.linalg.norm(NODES[:, :2] - theta[:2], axis=1).min() > 5.0)
+    log_posterior(problem, theta, gradient, information)
+    for unknown, step in enumerate((1e-3, 1e-3, 1e-6, 1e-4, 1e-4, 1e-4)):
+        move = np.zeros(UNKNOWNS)
+        move[unknown] = step
+        ahead, behind = (log_posterior(problem, theta + sign * move, unused, unused_too) for sign in (1, -1))
+        scale = 1e-3 * np.abs(problem.sigmas_s[0] ** -1) * (1.0 if unknown == 2 else 1 / 300.0)
+        assert gradient[unknown] == pytest.approx((ahead - behind) / (2 * step), rel=2e-2, abs=max(scale, 1e-3))
+    assert np.allclose(information, information.T)
+    assert np.linalg.eigvalsh(information).min() > -1e-6 * np.abs(information).max()
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_the_maximum_has_no_slope_and_no_point_nearby_is_higher(seed: int) -> None:
+    problem, truth = a_problem(seed)
+    theta, information, value = maximise(problem, truth)
+    gradient, unused = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
+    log_posterior(problem, theta, gradient, unused)
+    step = np.linalg.solve(information + 1e-9 * np.eye(UNKNOWNS), gradient)
+    assert np.hypot(*step[:2]) < 0.05
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        nearby = theta + rng.normal(0, 1, UNKNOWNS) * np.array([1, 1, 0.002, 0.5, 0.5, 0.5])
+        assert log_posterior(problem, nearby, gradient, unused) <= value + 1e-9
+
+
+@given(thetas, st.integers(0, 50))
+@settings(max_examples=50, deadline=None)
+def test_the_way_to_the_maximum_never_leads_down(start: Floats, seed: int) -> None:
+    problem, _ = a_problem(seed)
+    gradient, information = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
+    before = log_posterior(problem, start, gradient, information)
+    theta, _, after = maximise(problem, start)
+    assert after >= before
+    assert np.isfinite(theta).all()
