@@ -4,8 +4,8 @@ import hashlib
 import math
 from datetime import UTC, datetime
 
-from soundranger_broker.association import Bang
 from soundranger_broker.location import ellipse95
+from soundranger_broker.window import Bang
 from soundranger_node.messages import Arrival, Ellipse, Event, EventStatus
 
 # An arrival is used where the location rests on it at least half.

@@ -45,13 +45,17 @@ def _near(event: Event, other: Event) -> bool:
 
 def _incident(name: str, revision: int, events: list[Event]) -> Incident:
     times = [event.time_ns for event in events]
+    # Metres, not degrees: these jump at the date line.
+    frame = Frame(events[0].lat, events[0].lon)
+    offsets = frame.to_enu([event.lat for event in events], [event.lon for event in events])
+    lat, lon, _ = frame.to_geodetic(*np.median(offsets, axis=0).tolist())
     return Incident(
         id=name,
         revision=revision,
         start_time_ns=min(times),
         end_time_ns=max(times),
-        lat=float(np.median([event.lat for event in events])),
-        lon=float(np.median([event.lon for event in events])),
+        lat=lat,
+        lon=lon,
         rounds=len(events),
         events=[event.id for event in events],
     )

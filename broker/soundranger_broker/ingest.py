@@ -15,6 +15,8 @@ from soundranger_node.messages import DETECTION, Detection
 MOST_IDS = 200_000
 # A node's clock may be ahead of ours by its bound and a little.
 MOST_FUTURE_NS = 5_000_000_000
+# Reasons hold lengths and places: more different ones than this are one node gone mad.
+MOST_REASONS = 200
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Ingest:
 
     dropped: Counter[str] = field(default_factory=Counter)
     _seen: OrderedDict[str, None] = field(default_factory=OrderedDict)
-    _waiting: list[tuple[int, str, Detection]] = field(default_factory=list)
+    _waiting: list[tuple[int, str, int, Detection]] = field(default_factory=list)
+    _offered: int = 0
     _released_ns: int = 0
 
     def offer(self, payload: bytes, now_ns: int, node: str | None = None) -> Taken:
@@ -51,7 +54,9 @@ class Ingest:
             return self._drop(detection.id, "is dated in the future")
         if detection.time_ns < self._released_ns:
             return self._drop(detection.id, "came too late")
-        heapq.heappush(self._waiting, (detection.time_ns, detection.id, detection))
+        # An id that was forgotten can come again while the first still waits: the number keeps their order total.
+        self._offered += 1
+        heapq.heappush(self._waiting, (detection.time_ns, detection.id, self._offered, detection))
         return Taken(detection.id)
 
     def release(self, until_ns: int) -> list[Detection]:
@@ -59,13 +64,15 @@ class Ingest:
         self._released_ns = max(self._released_ns, until_ns)
         ready: list[Detection] = []
         while self._waiting and self._waiting[0][0] < until_ns:
-            ready.append(heapq.heappop(self._waiting)[2])
+            ready.append(heapq.heappop(self._waiting)[-1])
         return ready
 
     def waiting(self) -> list[Detection]:
         """Return the detections that are held back, in the order of their times."""
-        return [detection for _, _, detection in sorted(self._waiting, key=lambda entry: entry[:2])]
+        return [detection for *_, detection in sorted(self._waiting)]
 
     def _drop(self, detection: str | None, reason: str) -> Taken:
+        if reason not in self.dropped and len(self.dropped) >= MOST_REASONS:
+            reason = "breaks rules in many ways"
         self.dropped[reason] += 1
         return Taken(detection, reason)

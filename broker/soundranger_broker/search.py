@@ -45,9 +45,24 @@ BEST_HEARING = 0.92
 WORST_HEARING = 0.02
 # The fall from hearing to not hearing happens over about this share of the half range.
 FALL_SHARE = 0.2
+# The chance that a node is off without anybody knowing: one that was heard lately, and one that was not.
+OFF = (0.02, 0.5)
 # Steps of refinement; the tolerance narrows from a leaf to the stated sigma on the way.
 REFINE_STEPS = 8
 NARROWING = 0.5
+# Score and log odds rank hypotheses alike to within this.
+SCORE_SLACK = 4.0
+# How far a gun at 1 m is over the noise of a node (dB): from a pistol by a street to a rifle in a field.
+SOURCE_SNR_DB = (78.0, 12.0)
+# What nodes differ by around that law: their noise, walls, foliage (dB).
+NODE_SNR_SIGMA_DB = 9.0
+# The SNR of whatever else comes may be anything in a range this wide (dB): levels that keep to the law only as
+# well as those of a real bang do speak neither for nor against it.
+CHANCE_SNR_RANGE_DB = 37.0
+# Absorption by the air of what is left of a blast, about that at 1 kHz.
+AIR_DB_PER_M = 0.008
+# Nearer than this, spreading is no more the law: microphones clip.
+NEAREST_M = 20.0
 # The hearing tables go in steps of this (m).
 TABLE_STEP_M = 10.0
 # A residual below -5 sigma, or above this many late means, adds nothing to any hypothesis.
@@ -70,16 +85,21 @@ class Arrivals(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What stands still in a search: nodes (n, 2) metres, speed of sound (m/s), hearing tables (classes, bins)."""
+    """What stands still in a search: nodes (n, 2) metres, speed of sound (m/s) and hearing tables.
+
+    `log_hear` has shape (classes, bins); `log_silent` (2, classes, bins), for a node that is surely awake and for one
+    of the `doubtful` (n,: 0 or 1), which may as well be off.
+    """
 
     nodes: Floats
+    doubtful: Ints
     speed_mps: float
     log_hear: Floats
     log_silent: Floats
 
 
 class Evidence(NamedTuple):
-    """What weighs a hypothesis: of the arrivals, place (m, 3), stated sigma (m,) and log clutter rate (m,).
+    """What weighs a hypothesis: of the arrivals, place (m, 3), stated sigma, log clutter rate and SNR (m,).
 
     `medium` and `precision` as in `solver.Problem`; `log_prior` of a bang at a place and time (m^-2 s^-1) inside the
     box from `low` to `high` (2,), falling by e with every `fall_m` outside it; `least_log_odds` to be taken.
@@ -88,6 +108,7 @@ class Evidence(NamedTuple):
     places: Floats
     sigmas_s: Floats
     log_clutter: Floats
+    snr_db: Floats
     medium: Floats
     precision: Floats
     log_prior: float
@@ -104,12 +125,13 @@ class Region(NamedTuple):
     extent: Floats
 
 
-def make_scene(nodes: Floats, speed_mps: float, max_range_m: float) -> Scene:
-    """Return the scene of nodes (n, 2) that can hear out to `max_range_m`."""
+def make_scene(nodes: Floats, doubtful: Ints, speed_mps: float, max_range_m: float) -> Scene:
+    """Return the scene of nodes (n, 2), `doubtful` or not (n,), that can hear out to `max_range_m`."""
     distances = np.arange(0.0, max_range_m + TABLE_STEP_M, TABLE_STEP_M)
     fall = 1.0 / (1.0 + np.exp(np.minimum((distances / HALF_RANGES_M[:, None] - 1.0) / FALL_SHARE, 50.0)))
     chance = WORST_HEARING + (BEST_HEARING - WORST_HEARING) * fall
-    return Scene(np.ascontiguousarray(nodes), speed_mps, np.log(chance), np.log1p(-chance))
+    log_silent = np.stack([np.log(off + (1.0 - off) * (1.0 - chance)) for off in OFF])
+    return Scene(np.ascontiguousarray(nodes), doubtful, speed_mps, np.log(chance), log_silent)
 
 
 def should_have_heard(scene: Scene, point: Floats, heard: Flags) -> Flags:
@@ -117,9 +139,10 @@ def should_have_heard(scene: Scene, point: Floats, heard: Flags) -> Flags:
     distances = np.linalg.norm(scene.nodes - point[:2], axis=1)
     within = distances < TABLE_STEP_M * scene.log_hear.shape[1]
     bins = np.minimum(np.round(distances / TABLE_STEP_M).astype(np.int64), scene.log_hear.shape[1] - 1)
-    chances = np.where(heard, scene.log_hear[:, bins], np.where(within, scene.log_silent[:, bins], 0.0))
+    silent = scene.log_silent[scene.doubtful, :, bins].T
+    chances = np.where(heard, scene.log_hear[:, bins], np.where(within, silent, 0.0))
     loudest = int(chances.sum(axis=1).argmax())
-    missed: Flags = within & ~heard & (scene.log_hear[loudest, bins] > math.log(0.5))
+    missed: Flags = within & ~heard & (scene.doubtful == 0) & (scene.log_hear[loudest, bins] > math.log(0.5))
     return missed
 
 
@@ -187,7 +210,7 @@ def bound(scene: Scene, arrivals: Arrivals, centre: Point, half_m: float) -> tup
         value, _ = _best_arrival(arrivals, n, early, late, 1.0)
         heard += value > 0.0
         for k in range(classes):
-            silent = scene.log_silent[k, far_bin] if far_bin < bins else 0.0
+            silent = scene.log_silent[scene.doubtful[n], k, far_bin] if far_bin < bins else 0.0
             totals[k] += max(value + scene.log_hear[k, near_bin], silent)
     return totals.max(), heard
 
@@ -220,14 +243,16 @@ def score(scene: Scene, arrivals: Arrivals, point: Floats, chosen: Ints) -> tupl
             values[n] = arrivals.gains[chosen[n]] - _misfit(residual, arrivals.sigmas_s[chosen[n]])
         if places[n] < bins:
             for k in range(classes):
-                totals[k] += max(values[n] + scene.log_hear[k, places[n]], scene.log_silent[k, places[n]])
+                silent = scene.log_silent[scene.doubtful[n], k, places[n]]
+                totals[k] += max(values[n] + scene.log_hear[k, places[n]], silent)
     loudest = totals.argmax()
     hearing = -math.log(classes)
     for n in range(len(scene.nodes)):
         if places[n] >= bins:
             chosen[n] = -1
             continue
-        hear, silent = scene.log_hear[loudest, places[n]], scene.log_silent[loudest, places[n]]
+        hear = scene.log_hear[loudest, places[n]]
+        silent = scene.log_silent[scene.doubtful[n], loudest, places[n]]
         if values[n] + hear < silent:
             chosen[n] = -1
         hearing += hear if chosen[n] >= 0 else silent
@@ -327,6 +352,24 @@ def _split(
 
 
 @njit(cache=True)
+def level_evidence(snr_db: Floats, distances_m: Floats) -> float:
+    """Return the log ratio of how well one source of some level explains the SNRs (n,), and how well chance does.
+
+    A source that is `SOURCE_SNR_DB` over the noise at 1 m, give or take, falls with the distance; nodes differ in noise
+    and in what stands around them. The common level is integrated over (a Gaussian with one shared component).
+    """
+    source_db, source_sigma_db = SOURCE_SNR_DB
+    count = len(snr_db)
+    losses = 20.0 * np.log10(np.maximum(distances_m, NEAREST_M)) + AIR_DB_PER_M * distances_m
+    off = snr_db + losses - source_db
+    shared = (source_sigma_db / NODE_SNR_SIGMA_DB) ** 2
+    squares = (np.sum(off**2) - shared / (1.0 + count * shared) * np.sum(off) ** 2) / NODE_SNR_SIGMA_DB**2
+    log_density = -0.5 * (squares + math.log(1.0 + count * shared))
+    log_density -= count * math.log(math.sqrt(2.0 * math.pi) * NODE_SNR_SIGMA_DB)
+    return log_density + count * math.log(CHANCE_SNR_RANGE_DB)
+
+
+@njit(cache=True)
 def weigh(evidence: Evidence, arrivals: Arrivals, point: Floats, chosen: Ints, hearing: float) -> float:
     """Return the log odds that one bang near `point` made the arrivals `chosen`, against clutter."""
     picked = chosen[chosen >= 0]
@@ -341,7 +384,9 @@ def weigh(evidence: Evidence, arrivals: Arrivals, point: Floats, chosen: Ints, h
     mean, _, _, log_evidence = average(problem, point.reshape(1, 3))
     outside = np.maximum(np.maximum(evidence.low - mean[:2], mean[:2] - evidence.high), 0.0)
     log_prior = evidence.log_prior - np.sqrt(np.sum(outside**2)) / evidence.fall_m
-    return float(log_evidence - np.sum(evidence.log_clutter[picked]) + hearing + log_prior)
+    east, north = evidence.places[picked, 0] - mean[0], evidence.places[picked, 1] - mean[1]
+    levels = level_evidence(evidence.snr_db[picked], np.sqrt(east**2 + north**2))
+    return float(log_evidence + levels - np.sum(evidence.log_clutter[picked]) + hearing + log_prior)
 
 
 @njit(cache=True)
@@ -377,6 +422,7 @@ def best_hypothesis(
         if not inside or value <= best or (chosen >= 0).sum() < min_nodes:
             continue
         odds = weigh(evidence, arrivals, point, chosen, hearing)
-        if odds >= evidence.least_log_odds:
-            best, best_odds, best_point, best_chosen = value, odds, point, chosen.copy()
+        if odds >= evidence.least_log_odds and odds > best_odds:
+            best_odds, best_point, best_chosen = odds, point, chosen.copy()
+            best = max(best, value - SCORE_SLACK)
     return best_odds, best_point, best_chosen

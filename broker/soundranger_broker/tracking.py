@@ -7,8 +7,8 @@ nothing can change it (final); one that the final look does not confirm is retra
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from soundranger_broker.association import Bang
 from soundranger_broker.events import event_id, to_event
+from soundranger_broker.window import Bang
 from soundranger_node.messages import Event
 
 # Two looks at the same bang share at least this many of the arrivals that each rests on.
@@ -56,11 +56,11 @@ class Tracker:
         return news
 
     def _counterpart(self, bang: Bang) -> Event | None:
-        """Return the open event that shares most arrivals with a bang, if it shares enough."""
+        """Return the open event that shares most arrivals with a bang, if it shares enough, or else its name."""
         arrivals = {one.detection.id for one in bang.heard}
         best = max(self._open.values(), key=lambda event: len(arrivals & _detections(event)), default=None)
         if best is None or len(arrivals & _detections(best)) < SHARED_ARRIVALS:
-            return None
+            return self._open.get(event_id(bang))
         return best
 
 

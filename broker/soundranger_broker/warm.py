@@ -18,7 +18,7 @@ def warm_up() -> None:
     sigmas_s = np.full(count, 0.001)
     medium = Medium(_SPEED_MPS, 2.0, 2.5)
     locate(_NODES_M, times_s, sigmas_s, 0.0, medium)
-    scene = search.make_scene(_NODES_M[:, :2], _SPEED_MPS, 2000.0)
+    scene = search.make_scene(_NODES_M[:, :2], np.zeros(count, dtype=np.int64), _SPEED_MPS, 2000.0)
     arrivals = search.Arrivals(
         times_s=times_s,
         sigmas_s=sigmas_s,
@@ -30,6 +30,7 @@ def warm_up() -> None:
         places=_NODES_M,
         sigmas_s=sigmas_s,
         log_clutter=np.full(count, -4.0),
+        snr_db=np.full(count, 30.0),
         medium=medium.mean,
         precision=medium.precision,
         log_prior=-20.0,

@@ -1,0 +1,261 @@
+"""One look at a span of firing times: the best hypotheses one after the other, each with its arrivals."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from soundranger_broker import search
+from soundranger_broker.acoustics import speed_of_sound_mps
+from soundranger_broker.geodesy import Floats, Frame
+from soundranger_broker.location import Location, Medium, locate
+from soundranger_node.messages import Detection
+
+# The search allows for paths around buildings; location then finds out how large that error really is.
+SEARCH_PATH_SIGMA_S = 0.008
+# A bang further off than this is not heard; it bounds how long a step waits, and the search.
+MAX_RANGE_M = 2000.0
+# Bangs are looked for this far outside the nodes.
+MARGIN_M = 500.0
+# Outside the nodes a bang is less often heard at all, and echoes of bangs inside seem to come from there: the chance
+# of one falls by e in this distance.
+OUTSIDE_FALL_M = 300.0
+# Bangs an hour and square kilometre that a network expects before it has heard any.
+EXPECTED_PER_HOUR_KM2 = 4.0
+# After a bang, one more from the same place within the next seconds is as likely as not: so many a second ...
+AGAIN_HZ = 0.1
+# ... for so long, before and after ...
+AGAIN_S = 10.0
+# ... from a place whose chance falls by e in this distance: other arrivals put the same place elsewhere ...
+AGAIN_FALL_M = 15.0
+# ... and is not looked for further away than this.
+AGAIN_MARGIN_M = 40.0
+# One round of a gun is as loud at a node as the last, in its peak (live fire: 1 dB, with outliers) and less so in its
+# signal-to-noise ratio; whatever else comes is weaker, and may be anything. Means and standard deviations, dB.
+PEAK_SPREAD_DB, SNR_SPREAD_DB = 2.5, 5.0
+OTHER_LEVEL_DB = (-8.0, 9.0)
+# A door that closes, or a gun that turns: no single level speaks more strongly against a round than this (log).
+LEAST_LEVEL_RATIO = -3.0
+# Three arrivals have two solutions, and agree with nearly any: they make no event.
+MIN_NODES = 4
+# A search is not pursued below this score: with places and times weighed in, it could not be likelier than clutter.
+LEAST_SCORE = 15.0
+# Where a bang is expected, a lower score can do.
+LEAST_SCORE_AGAIN = 8.0
+# Better than clutter by e^2: of those at the border, one in eight is false.
+LEAST_LOG_ODDS = 2.0
+# Where no node knows its temperature: temperate air, and a wide prior.
+UNKNOWN_TEMPERATURE_C, UNKNOWN_TEMPERATURE_SIGMA_K = 12.0, 9.0
+# A thermometer in a box on a wall is off by this much.
+TEMPERATURE_SIGMA_K = 3.0
+# Change of the speed of sound with temperature, m/s per K.
+SPEED_PER_KELVIN = 0.6
+# Wind is rarely more than 5 m/s; a component of it has this standard deviation.
+WIND_SIGMA_MPS = 2.5
+
+PlaceM = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A detection in the frame of the network: place (east, north, up; metres), time, error and clutter rate."""
+
+    detection: Detection
+    place_m: PlaceM
+    sigma_s: float
+    clutter_hz: float
+
+
+@dataclass(frozen=True)
+class Bang:
+    """A hypothesis that was taken: the arrivals, where they put the bang, and the log odds that there was one.
+
+    `location.theta` holds the time in seconds after `epoch_ns`; `silent` are nodes likely to have heard it.
+    """
+
+    heard: tuple[Heard, ...]
+    location: Location
+    epoch_ns: int
+    source_up_m: float
+    log_odds: float
+    silent: tuple[str, ...]
+    frame: Frame
+
+    @property
+    def time_ns(self) -> int:
+        """The UTC of the bang."""
+        return self.epoch_ns + round(float(self.location.theta[2]) * 1e9)
+
+
+class Window:
+    """The arrivals and nodes of one search, as arrays; arrivals sorted by node and time.
+
+    `awake` gives the places of nodes whose silence counts, `lately` those of them that were heard not long ago. A node
+    stands where its first detection in the window says.
+    """
+
+    def __init__(
+        self,
+        inside: Iterable[Heard],
+        awake: Mapping[str, PlaceM],
+        lately: set[str],
+        epoch_ns: int,
+        frame: Frame,
+    ) -> None:
+        self.epoch_ns = epoch_ns
+        self.frame = frame
+        self.heard = tuple(sorted(inside, key=lambda one: (one.detection.node, one.detection.time_ns)))
+        places = dict(awake) | {one.detection.node: one.place_m for one in reversed(self.heard)}
+        self.names = tuple(sorted(places))
+        self.nodes = np.array([places[name] for name in self.names])
+        self.medium = _medium(self.heard)
+        sure = lately | {one.detection.node for one in self.heard}
+        doubtful = np.array([name not in sure for name in self.names], dtype=np.int64)
+        self.scene = search.make_scene(self.nodes[:, :2], doubtful, self.medium.speed_mps, MAX_RANGE_M)
+        self.arrivals = self._arrivals()
+        active = np.array(sorted({one.place_m[:2] for one in self.heard}))
+        self._lowest, self._highest = active.min(axis=0) - MARGIN_M, active.max(axis=0) + MARGIN_M
+        self.evidence = self._evidence()
+
+    def any_bang(self, span_s: float, earlier: Sequence[Bang]) -> bool:
+        """Say whether a bang fired within `span_s` of the epoch is likely, whatever else these arrivals may mean."""
+        return any(math.isfinite(found[0]) for found in self._candidates(span_s, earlier))
+
+    def bangs(self, span_s: float, earlier: Sequence[Bang]) -> list[Bang]:
+        """Return the bangs fired within `span_s` of the epoch, the likeliest first, each without the arrivals of those.
+
+        `earlier` are the bangs of the seconds before the epoch.
+        """
+        found: list[Bang] = []
+        while True:
+            log_odds, point, chosen = max(self._candidates(span_s, [*earlier, *found]), key=lambda one: one[0])
+            if not math.isfinite(log_odds):
+                return found
+            found.append(self._bang(log_odds, point, chosen))
+            self.arrivals.alive[chosen[chosen >= 0]] = False
+
+    def _candidates(self, span_s: float, known: Sequence[Bang]) -> Iterator[tuple[float, Floats, search.Ints]]:
+        """Yield the best hypothesis anywhere, and the best of one more round from each place where there was one."""
+        yield search.best_hypothesis(
+            self.scene, self.arrivals, self.evidence, self._region(span_s), MIN_NODES, LEAST_SCORE
+        )
+        for bang in _distinct(known):
+            near = self._near(bang, span_s)
+            if near is not None:
+                yield self._again(near, bang)
+
+    def _again(self, region: search.Region, bang: Bang) -> tuple[float, Floats, search.Ints]:
+        """Return the best hypothesis of a round like `bang`: near its place, and about as loud at every node."""
+        ratios = self._level_ratios(bang)
+        arrivals = self.arrivals._replace(gains=self.arrivals.gains + ratios)
+        evidence = self.evidence._replace(
+            log_clutter=self.evidence.log_clutter - ratios,
+            log_prior=math.log(AGAIN_HZ / (2.0 * math.pi * AGAIN_FALL_M**2)),
+            low=bang.location.theta[:2],
+            high=bang.location.theta[:2],
+            fall_m=AGAIN_FALL_M,
+        )
+        return search.best_hypothesis(self.scene, arrivals, evidence, region, MIN_NODES, LEAST_SCORE_AGAIN)
+
+    def _level_ratios(self, bang: Bang) -> Floats:
+        """Return, for every arrival (m,), how much likelier its level is for a round like `bang` than for clutter.
+
+        In logarithms; 0 where the node did not hear `bang`.
+        """
+        before = {one.detection.node: one.detection for one in bang.heard}
+        return np.array([level_ratio(before.get(one.detection.node), one.detection) for one in self.heard])
+
+    def _near(self, bang: Bang, span_s: float) -> search.Region | None:
+        """Return where and when another round after, or before, a bang is expected; None if not in this window."""
+        at_s = (bang.time_ns - self.epoch_ns) / 1e9
+        start_s, end_s = max(0.0, at_s - AGAIN_S), min(span_s, at_s + AGAIN_S)
+        if end_s <= start_s:
+            return None
+        corner = np.array([*(bang.location.theta[:2] - AGAIN_MARGIN_M), start_s])
+        return search.Region(corner, np.array([2.0 * AGAIN_MARGIN_M, 2.0 * AGAIN_MARGIN_M, end_s - start_s]))
+
+    def _region(self, span_s: float) -> search.Region:
+        return search.Region(np.array([*self._lowest, 0.0]), np.array([*(self._highest - self._lowest), span_s]))
+
+    def _arrivals(self) -> search.Arrivals:
+        owner = np.searchsorted(self.names, [one.detection.node for one in self.heard])
+        sigmas = np.array([math.hypot(one.sigma_s, SEARCH_PATH_SIGMA_S) for one in self.heard])
+        return search.Arrivals(
+            times_s=np.array([(one.detection.time_ns - self.epoch_ns) / 1e9 for one in self.heard]),
+            sigmas_s=sigmas,
+            gains=search.gain(sigmas, np.array([one.clutter_hz for one in self.heard])),
+            alive=np.ones(len(self.heard), dtype=bool),
+            starts=np.searchsorted(owner, np.arange(len(self.names) + 1)),
+        )
+
+    def _evidence(self) -> search.Evidence:
+        return search.Evidence(
+            places=np.array([one.place_m for one in self.heard]),
+            sigmas_s=np.array([one.sigma_s for one in self.heard]),
+            log_clutter=np.log([one.clutter_hz for one in self.heard]),
+            snr_db=np.array([one.detection.snr_db for one in self.heard]),
+            medium=self.medium.mean,
+            precision=self.medium.precision,
+            log_prior=math.log(EXPECTED_PER_HOUR_KM2 / 3600.0 / 1e6),
+            low=self.nodes[:, :2].min(axis=0),
+            high=self.nodes[:, :2].max(axis=0),
+            fall_m=OUTSIDE_FALL_M,
+            least_log_odds=LEAST_LOG_ODDS,
+        )
+
+    def _bang(self, log_odds: float, point: Floats, chosen: search.Ints) -> Bang:
+        """Locate a hypothesis that was taken."""
+        picked = chosen[chosen >= 0]
+        places = self.evidence.places[picked]
+        source_up_m = float(np.median(places[:, 2]))
+        location = locate(
+            places, self.arrivals.times_s[picked], self.evidence.sigmas_s[picked], source_up_m, self.medium, point
+        )
+        missed = search.should_have_heard(self.scene, location.theta, chosen >= 0)
+        return Bang(
+            heard=tuple(self.heard[i] for i in picked),
+            location=location,
+            epoch_ns=self.epoch_ns,
+            source_up_m=source_up_m,
+            log_odds=log_odds,
+            silent=tuple(name for name, quiet in zip(self.names, missed, strict=True) if quiet),
+            frame=self.frame,
+        )
+
+
+def _distinct(bangs: Iterable[Bang]) -> list[Bang]:
+    """Return bangs from different places: of those within half a margin of one another, the first."""
+    distinct: list[Bang] = []
+    for bang in bangs:
+        place = bang.location.theta[:2]
+        if all(np.linalg.norm(place - other.location.theta[:2]) > AGAIN_MARGIN_M / 2 for other in distinct):
+            distinct.append(bang)
+    return distinct
+
+
+def level_ratio(before: Detection | None, now: Detection) -> float:
+    """Return the log ratio of how likely a node's level is for one more round of a gun, and for anything else.
+
+    A clipped level says nothing.
+    """
+    if before is None or before.clipped or now.clipped:
+        return 0.0
+    if before.peak_db_spl is not None and now.peak_db_spl is not None:
+        change_db, spread_db = now.peak_db_spl - before.peak_db_spl, PEAK_SPREAD_DB
+    elif before.peak_dbfs is not None and now.peak_dbfs is not None:
+        change_db, spread_db = now.peak_dbfs - before.peak_dbfs, PEAK_SPREAD_DB
+    else:
+        change_db, spread_db = now.snr_db - before.snr_db, SNR_SPREAD_DB
+    again = -0.5 * (change_db / spread_db) ** 2 - math.log(spread_db)
+    other_db, other_spread_db = OTHER_LEVEL_DB
+    other = -0.5 * ((change_db - other_db) / other_spread_db) ** 2 - math.log(other_spread_db)
+    return max(again - other, LEAST_LEVEL_RATIO)
+
+
+def _medium(heard: Iterable[Heard]) -> Medium:
+    """Return the prior of the air: the median of the nodes' temperatures where any knows it, and no wind."""
+    known = [one.detection.temperature_c for one in heard if one.detection.temperature_c is not None]
+    temperature_c = float(np.median(known)) if known else UNKNOWN_TEMPERATURE_C
+    sigma_k = TEMPERATURE_SIGMA_K if known else UNKNOWN_TEMPERATURE_SIGMA_K
+    return Medium(speed_of_sound_mps(temperature_c), sigma_k * SPEED_PER_KELVIN, WIND_SIGMA_MPS)
