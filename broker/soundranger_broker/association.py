@@ -37,6 +37,8 @@ GLANCE_STEPS = 8
 SLOWEST_SOUND_MPS = 300.0
 # Two reports of one node within this time are one sound reported twice: rounds are 50 ms apart at the least.
 DOUBLE_REPORT_S = 0.02
+# No onset is known better than this, whatever a node says.
+LEAST_SIGMA_S = 1e-4
 # A detection that does not know its time to this is no evidence for any place.
 USELESS_SIGMA_S = 0.5
 # The silence of a node that has said nothing for this long says little: it may be off.
@@ -154,7 +156,7 @@ class Associator:
             return None
         node.recent_ns.append(detection.time_ns)
         place_sigma_s = detection.position_sigma_m / speed_of_sound_mps(UNKNOWN_TEMPERATURE_C)
-        sigma_s = math.hypot(detection.time_sigma_s, place_sigma_s)
+        sigma_s = max(math.hypot(detection.time_sigma_s, place_sigma_s), LEAST_SIGMA_S)
         clutter_hz = node.clutter.rate_hz(detection.time_ns, detection.snr_db)
         if sigma_s > USELESS_SIGMA_S:
             self.useless += 1

@@ -176,16 +176,24 @@ class Centre:
 
     def _tell(self, news: Iterable[News]) -> None:
         for item in news:
-            if isinstance(item, Event):
-                self._client.publish(event_topic(item.lat, item.lon), EVENT.encode(item), QOS)
-                if item.revision == 0:
-                    self._last_delay_s = (self._now_ns() - item.time_ns) / 1e9
-            else:
-                self._client.publish(incident_topic(item.lat, item.lon), INCIDENT.encode(item), QOS)
+            try:
+                self._publish(item)
+            except MessageError as error:
+                # Nodes at the edge of what is allowed, say, put a bang just beyond it.
+                _LOG.warning("%s is not told of: %s", item.id, error.problem)
+                continue
+            if isinstance(item, Event) and item.revision == 0:
+                self._last_delay_s = (self._now_ns() - item.time_ns) / 1e9
             if self._hub is not None:
                 self._hub.publish(item)
             if self._on_news is not None:
                 self._on_news(item)
+
+    def _publish(self, item: News) -> None:
+        if isinstance(item, Event):
+            self._client.publish(event_topic(item.lat, item.lon), EVENT.encode(item), QOS)
+        else:
+            self._client.publish(incident_topic(item.lat, item.lon), INCIDENT.encode(item), QOS)
 
     def _tell_figures(self) -> None:
         now_ns = self._now_ns()

@@ -22,7 +22,7 @@ MARGIN_M = 500.0
 # of one falls by e in this distance.
 OUTSIDE_FALL_M = 300.0
 # Bangs an hour and square kilometre that a network expects before it has heard any.
-EXPECTED_PER_HOUR_KM2 = 4.0
+EXPECTED_PER_HOUR_KM2 = 20.0
 # After a bang, one more from the same place within the next seconds is as likely as not: so many a second ...
 AGAIN_HZ = 0.1
 # ... for so long, before and after ...
@@ -40,7 +40,7 @@ LEAST_LEVEL_RATIO = -3.0
 # Three arrivals have two solutions, and agree with nearly any: they make no event.
 MIN_NODES = 4
 # A search is not pursued below this score: with places and times weighed in, it could not be likelier than clutter.
-LEAST_SCORE = 15.0
+LEAST_SCORE = 13.0
 # Where a bang is expected, a lower score can do.
 LEAST_SCORE_AGAIN = 8.0
 # Better than clutter by e^2: of those at the border, one in eight is false.

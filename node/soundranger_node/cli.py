@@ -1,13 +1,11 @@
-"""The command `soundranger-node`: what a person types, and each error as one sentence."""
+"""The command `soundranger-node`: what a person types; each error becomes one sentence."""
 
+import contextlib
 import logging
-import os
-import secrets
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,26 +14,178 @@ import typer
 
 from soundranger_node import __version__
 from soundranger_node.audiofile import FileSource
-from soundranger_node.blocks import Block
-from soundranger_node.detector import Detector, Impulse
-from soundranger_node.errors import InputError, SoundrangerError
+from soundranger_node.errors import AudioError, InputError, SoundrangerError
 from soundranger_node.evidence import read_evidence
-from soundranger_node.messages import Detection
-from soundranger_node.pipeline import Pipeline
+from soundranger_node.offline import Progress, plain_rows, recording_rows
 from soundranger_node.recordings import Recording, read_recordings
 
-# What a shell's own commands return for arguments that make no sense.
 BAD_INPUT = 2
 FAILED = 1
-# A file this long is worked on for about a second.
-LONG_FILE_S = 300.0
-DEFAULT_CONFIG = Path("/etc/soundranger/node.toml")
+# Where a service looks; `run` without --config prefers the one in the folder it is started in.
+SYSTEM_CONFIG = Path("/etc/soundranger/soundranger-node.toml")
+LOCAL_CONFIG = Path("soundranger-node.toml")
 
 app = typer.Typer(
     help="The node of soundranger: hears loud impulses and says when each one arrived.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 _LOG = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one sentence on standard error."""
+    try:
+        app()
+    except InputError as error:
+        _LOG.error("%s", error)
+        sys.exit(BAD_INPUT)
+    except SoundrangerError as error:
+        _LOG.error("%s", error)
+        sys.exit(FAILED)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")] = False,
+) -> None:
+    del version
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="soundranger-node: %(message)s", stream=sys.stderr)
+
+
+@app.command()
+def detect(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", help="Audio files: WAV or FLAC, 8 to 192 kHz.")
+    ] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="The table of files, places and start times. Without FILE, all files in it.",
+        ),
+    ] = None,
+) -> None:
+    """Find the loud impulses in audio files: one detection a line, as JSON, on standard output.
+
+    The same detector as on a live node. `file` says which file, `onset_s` how many seconds after its start.
+    """
+    listed, problems = read_recordings(recordings) if recordings else ([], [])
+    for problem in problems:
+        _LOG.error("%s", problem)
+    if not files and not recordings:
+        raise InputError("detect", "has nothing to listen to", "name audio files, or give --recordings")
+    wanted = _wanted(files, listed) if files else listed
+    with _progress(wanted) as advance:
+        good = [_detect_in(one, advance) for one in wanted]
+    if problems or not all(good):
+        sys.exit(BAD_INPUT)
+
+
+@app.command()
+def run(
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=f"The configuration. Default: {LOCAL_CONFIG} here, else {SYSTEM_CONFIG}."),
+    ] = None,
+) -> None:
+    """Be a node: listen to the microphone and publish detections, until Ctrl-C or SIGTERM."""
+    # Only here, so that `detect` starts fast and needs neither MQTT nor sound card.
+    from soundranger_node.config import load  # noqa: PLC0415
+    from soundranger_node.station import Station  # noqa: PLC0415
+
+    station = Station(load(config or (LOCAL_CONFIG if LOCAL_CONFIG.exists() else SYSTEM_CONFIG)))
+    with _stopped_by_signals(station.stop):
+        station.run()
+
+
+@app.command()
+def devices() -> None:
+    """List the microphones: number, name, channels and usual sample rate."""
+    from soundranger_node import soundcard  # noqa: PLC0415 - as in `run`
+
+    inputs = soundcard.devices()
+    if not inputs:
+        raise AudioError("microphone", "the system lists none", "plug one in, or load the driver of the one on board")
+    for found in inputs:
+        typer.echo(f"{found.number:3d}  {found.name}  ({found.channels} channels, {found.sample_rate_hz:g} Hz)")
+
+
+def _wanted(files: Sequence[Path], listed: Sequence[Recording]) -> list[Recording | Path]:
+    """Return, for each file, what is known of it: the recordings that the table has, or what it carries itself."""
+    wanted: list[Recording | Path] = []
+    for path in files:
+        known = [one for one in listed if one.file.resolve() == path.resolve()]
+        wanted += known or [_own_recording(path) or path]
+    if any(isinstance(one, Path) for one in wanted):
+        _LOG.warning(
+            "files of which neither place nor start time is known get neither: give these by --recordings "
+            "to make detections that can be located"
+        )
+    return wanted
+
+
+def _own_recording(path: Path) -> Recording | None:
+    try:
+        return read_evidence(path)
+    except InputError as error:
+        # Where the file itself is bad, that is said when it is listened to.
+        _LOG.info("%s", error)
+        return None
+
+
+def _detect_in(wanted: Recording | Path, advance: Progress) -> bool:
+    """Print the detections in a file; return whether it could be used."""
+    rows = plain_rows(wanted, advance) if isinstance(wanted, Path) else recording_rows(wanted, advance)
+    try:
+        for row in rows:
+            sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+    except InputError as error:
+        _LOG.error("%s", error)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _progress(wanted: Sequence[Recording | Path]) -> Iterator[Progress]:
+    """Show on standard error how far the work is, where a person sees that and it would not disturb the output."""
+    if sys.stdout.isatty() or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    frames = sum(_frames(one) for one in wanted)
+    with typer.progressbar(length=frames, label="listening", file=sys.stderr) as bar:
+        yield bar.update
+
+
+def _frames(wanted: Recording | Path) -> int:
+    with contextlib.suppress(InputError):
+        return FileSource(wanted if isinstance(wanted, Path) else wanted.file).frames
+    return 0
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on Ctrl-C or SIGTERM; a second one ends the program at once."""
+
+    def on_signal(number: int, _frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        # `stop` may want a lock that the interrupted code holds.
+        threading.Thread(target=stop).start()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -32,8 +32,10 @@ FLOOR_DBFS = -75.0
 DEAD_HOPS = 30
 # The trigger follows a sharp onset by its own 3 ms; an onset further ahead of it is another sound.
 LEAD_HOPS = 5
-# After digital silence the step back to sound rings through filter, level and rise for this long.
+# The step between digital silence and sound rings through filter and level for this long.
 SILENCE_HOPS = 12
+# How far back the scan of a frame looks: what is deaf among the hops that the level is compared with.
+HISTORY_HOPS = SILENCE_HOPS + BEFORE_HOPS + LEVEL_HOPS - 1
 # How much sound after the trigger an impulse is described by; a detection is late by this.
 ANALYSIS_S = 0.1
 # The loudest of an impulse comes within this of its trigger; what is louder later is an echo.
@@ -137,7 +139,7 @@ class Detector:
         self._next_frame = first
         self._buffer_start = first
         self._samples = np.empty(0, np.float32)
-        self._recent = np.zeros(BEFORE_HOPS + LEVEL_HOPS - 1)
+        self._recent = np.zeros(HISTORY_HOPS)
         self._unheard = []
         self._open = deque()
         self._dead_until = first
@@ -189,15 +191,15 @@ class Detector:
     def _scan(self, first: int, energies: NDArray[np.float64], noise_db: float) -> None:
         """Find the triggers of the frame that begins at sample `first`; `energies` has shape (FRAME_HOPS,)."""
         hops = np.concatenate((self._recent, energies))
-        self._recent = hops[-len(self._recent) :]
-        level = np.convolve(hops[BEFORE_HOPS:], np.full(LEVEL_HOPS, 1 / LEVEL_HOPS), "valid")
+        self._recent = hops[-HISTORY_HOPS:]
+        level = _means(hops, LEVEL_HOPS)[-FRAME_HOPS:]
         least = max(energy(noise_db + OVER_NOISE_DB), energy(FLOOR_DBFS))
         if level.max() > least:
-            before = np.convolve(hops[:-LEVEL_HOPS], np.full(BEFORE_HOPS, 1 / BEFORE_HOPS), "valid")
+            deaf = _after_silence(hops)
+            before = _means(np.where(deaf, 0.0, hops)[:-LEVEL_HOPS], BEFORE_HOPS)[-FRAME_HOPS:]
             rises = (level > least) & (level > energy(RISE_DB) * before)
-            deaf = _after_silence(hops)[-FRAME_HOPS - 1 :]
-            for hop in np.flatnonzero(rises & ~deaf[1:]).tolist():
-                lead_hops = SILENCE_HOPS if deaf[hop] else LEAD_HOPS
+            for hop in np.flatnonzero(rises & ~deaf[-FRAME_HOPS:]).tolist():
+                lead_hops = SILENCE_HOPS if deaf[HISTORY_HOPS + hop - 1] else LEAD_HOPS
                 self._trigger(_Trigger(first + hop * self._hop, lead_hops * self._hop, noise_db))
         self._noise.update(energies)
 
@@ -217,7 +219,9 @@ class Detector:
     def _completed(self, heard: int | None) -> Iterator[Impulse]:
         """Yield the open impulses whose sound is there up to sample `heard`; None means that no more will come."""
         while self._open and (heard is None or self._open[0].sample + self._analysis + self._reach <= heard):
-            yield self._impulse(self._open.popleft())
+            trigger = self._open.popleft()
+            if not self._is_cut(trigger):
+                yield self._impulse(trigger)
 
     def _forget(self) -> None:
         """Drop the samples that neither an open impulse nor a coming trigger needs."""
@@ -226,6 +230,13 @@ class Detector:
         start = max(self._buffer_start, needed - self._background - self._reach)
         self._samples = self._samples[start - self._buffer_start :]
         self._buffer_start = start
+
+    def _is_cut(self, trigger: _Trigger) -> bool:
+        """Return whether what set off a trigger was the step from sound to digital silence."""
+        start = trigger.sample + SILENCE_HOPS * self._hop
+        end = min(self._end, start + SILENCE_HOPS * self._hop)
+        after = self._samples[start - self._buffer_start : end - self._buffer_start]
+        return len(after) >= self._hop and bool(np.all(after == after[0]))
 
     def _impulse(self, trigger: _Trigger) -> Impulse:
         """Measure an impulse on the samples around its trigger."""
@@ -237,7 +248,7 @@ class Detector:
         background, blast = samples[:first], samples[first : trigger.sample - start + LOUDEST_HOPS * self._hop]
         offset = float(background.mean()) if len(background) else 0.0
         sound = highpass(np.pad(samples, self._reach, "edge"), self._sample_rate_hz)[first:]
-        level = _levels(self._hop_energies(sound))
+        level = _means(self._hop_energies(sound), LEVEL_HOPS)
         loudest = int(np.argmax(level[:LOUDEST_HOPS]))
         fallen = np.flatnonzero(level[loudest:] < level[loudest] * energy(-DURATION_FALL_DB))
         return Impulse(
@@ -252,10 +263,12 @@ class Detector:
         )
 
 
-def _levels(energies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the short-term levels that begin at each hop; fewer hops than one level has give one."""
-    width = max(1, min(LEVEL_HOPS, len(energies)))
-    return np.convolve(energies, np.full(width, 1 / width), "valid") if len(energies) else np.zeros(1)
+def _means(energies: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Return the running mean over `width` hops, where there are so many; over all that there are, else."""
+    if not len(energies):
+        return np.zeros(1)
+    width = min(width, len(energies))
+    return np.convolve(energies, np.full(width, 1 / width), "valid")
 
 
 def _after_silence(energies: NDArray[np.float64]) -> NDArray[np.bool_]:

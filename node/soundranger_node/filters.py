@@ -42,16 +42,22 @@ def _half_width(sample_rate_hz: float) -> int:
 
 def _without_mean(samples: NDArray[np.float64], half: int) -> NDArray[np.float64]:
     width = 2 * half + 1
-    total = np.cumsum(samples)
-    means = total[width - 1 :].copy()
-    means[1:] -= total[:-width]
+    total = _running_total(samples)
+    means = total[width:] - total[:-width]
     means /= width
     return np.subtract(samples[half : len(samples) - half], means, out=means)
 
 
 def _without_trailing_mean(samples: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    total = np.cumsum(samples)
-    means = total.copy()
-    means[width:] -= total[:-width]
+    total = _running_total(samples)
+    means = total[1:].copy()
+    means[width:] -= total[1:-width]
     means /= np.minimum(np.arange(1, len(samples) + 1), width)
     return samples - means
+
+
+def _running_total(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums of the first 0, 1, ... n samples; shape (n + 1,)."""
+    total = np.zeros(len(samples) + 1)
+    np.cumsum(samples, out=total[1:])
+    return total

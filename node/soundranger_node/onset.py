@@ -20,8 +20,12 @@ AFTER_PEAK_S = 0.001
 MIN_SIGMA_S = 1e-4
 # The pick is a whole sample, interpolated: on sharp onsets it was right to a quarter of one.
 MIN_SIGMA_SAMPLES = 0.25
-# Noise shifts the pick along the rise by noise / peak of its length; the factor is measured on impulses in noise.
-RISE_FACTOR = 1.0
+# A blast's foot rises about as the cube of time: (noise / peak)^(1/3) of its rise is hidden below the noise.
+FOOT_POWER = 3
+# Recorded shots that noise was added to were picked late by about this much of what should be hidden.
+HIDDEN_FACTOR = 1.5
+# Where the noise is as large as the peak, next to nothing of the rise is seen.
+MOST_HIDDEN = 0.8
 # Keeps the logarithm finite on digital silence; 100 dB below the least step of 24-bit sound.
 LEAST_VARIANCE = 1e-24
 
@@ -95,5 +99,6 @@ def _vertex(values: NDArray[np.float64], least: int) -> float:
 
 def _sigma_s(noise: float, rise_s: float, sample_rate_hz: float) -> float:
     """Return one standard deviation of an onset from the noise as a share of the first peak, and the rise to that."""
-    resolution_s = max(MIN_SIGMA_S, MIN_SIGMA_SAMPLES / sample_rate_hz)
-    return float(np.hypot(resolution_s, RISE_FACTOR * min(noise, 1.0) * rise_s))
+    hidden = min(noise ** (1 / FOOT_POWER), MOST_HIDDEN)
+    foot_s = max(rise_s, 1 / sample_rate_hz) * hidden / (1 - hidden)
+    return float(np.hypot(max(MIN_SIGMA_S, MIN_SIGMA_SAMPLES / sample_rate_hz), HIDDEN_FACTOR * foot_s))

@@ -26,7 +26,9 @@ def grid(rng: np.random.Generator, columns: int = 4, side_m: float = 1500.0) -> 
     return (np.c_[cells % columns, cells // columns] + jitter) * side_m / columns
 
 
-def arrivals_of(by_node: list[list[float]], sigma_s: float = SIGMA_S, clutter_hz: float = CLUTTER_HZ) -> search.Arrivals:
+def arrivals_of(
+    by_node: list[list[float]], sigma_s: float = SIGMA_S, clutter_hz: float = CLUTTER_HZ
+) -> search.Arrivals:
     """Return arrivals from the times at each node."""
     counts = [len(times) for times in by_node]
     times = np.array([time for times in by_node for time in sorted(times)], dtype=np.float64)
@@ -81,9 +83,7 @@ def scattered(rng: np.random.Generator, count: int, per_node: float, span_s: flo
 
 @given(st.integers(0, 100_000), st.floats(1.0, 400.0), st.floats(1e-3, 0.5))
 @settings(max_examples=300, deadline=None)
-def test_the_bound_of_a_cube_is_above_the_score_of_every_point_in_it(
-    seed: int, half_m: float, sigma_s: float
-) -> None:
+def test_the_bound_of_a_cube_is_above_the_score_of_every_point_in_it(seed: int, half_m: float, sigma_s: float) -> None:
     rng = np.random.default_rng(seed)
     nodes, place = grid(rng, 3), rng.uniform(0, 1500, 2)
     heard = together(heard_by(nodes, place, 0.8, rng), scattered(rng, len(nodes), 2.0))

@@ -241,7 +241,9 @@ def test_a_number_that_is_not_finite_or_no_json_is_refused(field: str, number: s
         detection_json() + detection_json(),
         b"\xef\xbb\xbf" + detection_json(),
         detection_json().decode().encode("utf-16"),
-        detection_json(signature="\N{LATIN SMALL LETTER U WITH DIAERESIS}", peak_dbfs=-3.0).replace(b"\\u00fc", b"\xfc"),
+        detection_json(signature="\N{LATIN SMALL LETTER U WITH DIAERESIS}", peak_dbfs=-3.0).replace(
+            b"\\u00fc", b"\xfc"
+        ),
         detection_json(signature="@").replace(b"@", b"\\ud800"),
         b'{"features":' * 1_000,
         b'{"of_version_9":' + b"[" * 16_000,
