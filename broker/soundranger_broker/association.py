@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.clutter import ClutterModel
-from soundranger_broker.geodesy import Frame
 from soundranger_broker.window import (
     AGAIN_S,
     MAX_RANGE_M,
@@ -21,7 +20,7 @@ from soundranger_broker.window import (
     UNKNOWN_TEMPERATURE_C,
     Bang,
     Heard,
-    PlaceM,
+    Place,
     Window,
 )
 from soundranger_node.messages import Detection
@@ -54,14 +53,14 @@ MEMORY_NS = 180_000_000_000
 class Node:
     """What the associator remembers of a node: its place, its clutter and when it reported."""
 
-    place_m: PlaceM
+    place: Place
     clutter: ClutterModel = field(default_factory=ClutterModel)
     recent_ns: deque[int] = field(default_factory=deque)
     asleep_ns: int | None = None
 
     def copy(self) -> "Node":
         """Return a node that can hear more without this one remembering it."""
-        return Node(self.place_m, self.clutter.copy(), self.recent_ns.copy(), self.asleep_ns)
+        return Node(self.place, self.clutter.copy(), self.recent_ns.copy(), self.asleep_ns)
 
     def reported(self, from_ns: int, to_ns: int) -> int:
         """Return how often the node reported from a time up to, but not at, another."""
@@ -76,7 +75,6 @@ class Associator:
     """
 
     def __init__(self) -> None:
-        self._frame: Frame | None = None
         self._nodes: dict[str, Node] = {}
         self._waiting: deque[Heard] = deque()
         self._taken: set[str] = set()
@@ -88,12 +86,12 @@ class Associator:
 
     def know(self, node: str, lat: float, lon: float, alt_m: float) -> None:
         """Remember that a node stands, awake, at a place."""
-        place_m = self._to_frame(lat, lon, alt_m)
+        place = (lat, lon, alt_m)
         known = self._nodes.get(node)
         if known is None:
-            self._nodes[node] = Node(place_m)
+            self._nodes[node] = Node(place)
         else:
-            known.place_m, known.asleep_ns = place_m, None
+            known.place, known.asleep_ns = place, None
 
     def sleep(self, node: str, time_ns: int) -> None:
         """Remember that a node is off since a time: its silence means nothing from then on."""
@@ -141,17 +139,11 @@ class Associator:
         """Return the firing time up to which `settle(until_ns)` has decided everything."""
         return until_ns - round((2 * STEP_S + _wait_s()) * 1e9)
 
-    def _to_frame(self, lat: float, lon: float, alt_m: float) -> PlaceM:
-        if self._frame is None:
-            self._frame = Frame(lat, lon)
-        east, north, up = self._frame.to_enu(lat, lon, alt_m)
-        return float(east), float(north), float(up)
-
     def _hear(self, nodes: dict[str, Node], detection: Detection) -> Heard | None:
-        """Put a detection into the frame and remember it at its node; None where it is no evidence of its own."""
-        place_m = self._to_frame(detection.lat, detection.lon, detection.alt_m)
-        node = nodes.setdefault(detection.node, Node(place_m))
-        node.place_m, node.asleep_ns = place_m, None
+        """Remember a detection at its node; return it as evidence, or None where it is none of its own."""
+        place = (detection.lat, detection.lon, detection.alt_m)
+        node = nodes.setdefault(detection.node, Node(place))
+        node.place, node.asleep_ns = place, None
         if not self._worth_keeping(node, detection.time_ns):
             return None
         node.recent_ns.append(detection.time_ns)
@@ -161,7 +153,7 @@ class Associator:
         if sigma_s > USELESS_SIGMA_S:
             self.useless += 1
             return None
-        return Heard(detection, place_m, sigma_s, clutter_hz)
+        return Heard(detection, sigma_s, clutter_hz)
 
     def _worth_keeping(self, node: Node, time_ns: int) -> bool:
         while node.recent_ns and time_ns - node.recent_ns[0] > MEMORY_NS:
@@ -206,14 +198,14 @@ class Associator:
         ]
         while self._settled and self._settled[0].time_ns < epoch_ns - AGAIN_S * 1e9:
             self._settled.popleft()
-        if len({heard.detection.node for heard in inside}) < MIN_NODES or self._frame is None:
+        if len({heard.detection.node for heard in inside}) < MIN_NODES:
             return []
         awake = {
             name: node for name, node in self._nodes.items() if node.asleep_ns is None or node.asleep_ns > latest_ns
         }
         lately = {name for name, node in awake.items() if node.reported(epoch_ns - HEARD_LATELY_NS, latest_ns)}
-        places = {name: node.place_m for name, node in awake.items()}
-        window = Window(inside, places, lately, epoch_ns, self._frame)
+        places = {name: node.place for name, node in awake.items()}
+        window = Window(inside, places, lately, epoch_ns)
         if not window.any_bang(span_s, tuple(self._settled)):
             return []
         found = window.bangs(span_s + OVERLAP_S, tuple(self._settled))

@@ -20,6 +20,17 @@ class Frame:
     lat: float
     lon: float
 
+    @classmethod
+    def amid(cls, lat: ArrayLike, lon: ArrayLike) -> "Frame":
+        """Return a frame in the midst of places (n,) in WGS84 degrees, wherever a few of them claim to be.
+
+        The origin is the median, taken in space, where the date line and the poles are places like any other; rounded
+        to about a kilometre, so that the same places hardly ever give two frames.
+        """
+        x, y, z = (float(np.median(part)) for part in pymap3d.geodetic2ecef(np.asarray(lat), np.asarray(lon), 0.0))
+        middle_lat, middle_lon, _ = pymap3d.ecef2geodetic(x, y, z)
+        return cls(round(float(middle_lat), 2), round(float(middle_lon), 2))
+
     def to_enu(self, lat: ArrayLike, lon: ArrayLike, alt_m: ArrayLike = 0.0) -> Floats:
         """Return east, north, up in metres, shape (..., 3), of places in WGS84 degrees and metres."""
         enu = pymap3d.geodetic2enu(np.asarray(lat), np.asarray(lon), np.asarray(alt_m), self.lat, self.lon, 0.0)

@@ -22,8 +22,9 @@ from soundranger_node.errors import InputError, SoundrangerError
 from soundranger_node.messages import Event
 from soundranger_node.recordings import Recording, read_recordings
 
-# A node's pipeline, its link and the broker deliver within this, on the wall clock, whatever the speed.
-LATENESS_S = 2.0
+# A node's pipeline, its link and the broker deliver within this, on the wall clock, whatever the speed: generous, for
+# nobody waits for a replay, and a machine that plays ten nodes at once has its hands full.
+LATENESS_S = 5.0
 # How far, in wall time, the replay starts before the first sample, so that all nodes are connected.
 LEAD_IN_S = 2.0
 CONNECT_S = 10.0

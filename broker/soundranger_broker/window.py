@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,15 +54,15 @@ SPEED_PER_KELVIN = 0.6
 # Wind is rarely more than 5 m/s; a component of it has this standard deviation.
 WIND_SIGMA_MPS = 2.5
 
-PlaceM = tuple[float, float, float]
+# Latitude and longitude (WGS84 degrees) and height (m).
+Place = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A detection in the frame of the network: place (east, north, up; metres), time, error and clutter rate."""
+    """A detection as evidence: the error of its time, with that of its place in it, and the clutter rate there."""
 
     detection: Detection
-    place_m: PlaceM
     sigma_s: float
     clutter_hz: float
 
@@ -87,35 +87,47 @@ class Bang:
         """The UTC of the bang."""
         return self.epoch_ns + round(float(self.location.theta[2]) * 1e9)
 
+    def within(self, frame: Frame) -> "Bang":
+        """Return the bang with its place in another frame; its covariance stays in the axes of the old one."""
+        if frame == self.frame:
+            return self
+        theta = self.location.theta.copy()
+        lat, lon, alt_m = self.frame.to_geodetic(float(theta[0]), float(theta[1]), self.source_up_m)
+        theta[0], theta[1], up_m = frame.to_enu(lat, lon, alt_m)
+        return replace(self, location=replace(self.location, theta=theta), source_up_m=float(up_m), frame=frame)
+
 
 class Window:
     """The arrivals and nodes of one search, as arrays; arrivals sorted by node and time.
 
     `awake` gives the places of nodes whose silence counts, `lately` those of them that were heard not long ago. A node
-    stands where its first detection in the window says.
+    stands where its first detection in the window says. The frame lies amid the nodes that were heard, so
+    that none that is far off, or wrong about its place, can tilt it.
     """
 
     def __init__(
         self,
         inside: Iterable[Heard],
-        awake: Mapping[str, PlaceM],
+        awake: Mapping[str, Place],
         lately: set[str],
         epoch_ns: int,
-        frame: Frame,
     ) -> None:
         self.epoch_ns = epoch_ns
-        self.frame = frame
         self.heard = tuple(sorted(inside, key=lambda one: (one.detection.node, one.detection.time_ns)))
-        places = dict(awake) | {one.detection.node: one.place_m for one in reversed(self.heard)}
-        self.names = tuple(sorted(places))
-        self.nodes = np.array([places[name] for name in self.names])
+        fixes = np.array([(one.detection.lat, one.detection.lon, one.detection.alt_m) for one in self.heard])
+        first = {one.detection.node: fix for one, fix in zip(self.heard[::-1], fixes[::-1], strict=True)}
+        self.frame = Frame.amid([lat for lat, _, _ in first.values()], [lon for _, lon, _ in first.values()])
+        self.places = self.frame.to_enu(*fixes.T)
+        stands = dict(awake) | first
+        self.names = tuple(sorted(stands))
+        self.nodes = self.frame.to_enu(*np.array([stands[name] for name in self.names]).T)
         self.medium = _medium(self.heard)
         sure = lately | {one.detection.node for one in self.heard}
         doubtful = np.array([name not in sure for name in self.names], dtype=np.int64)
         self.scene = search.make_scene(self.nodes[:, :2], doubtful, self.medium.speed_mps, MAX_RANGE_M)
         self.arrivals = self._arrivals()
-        active = np.array(sorted({one.place_m[:2] for one in self.heard}))
-        self._lowest, self._highest = active.min(axis=0) - MARGIN_M, active.max(axis=0) + MARGIN_M
+        self._lowest = self.places[:, :2].min(axis=0) - MARGIN_M
+        self._highest = self.places[:, :2].max(axis=0) + MARGIN_M
         self.evidence = self._evidence()
 
     def any_bang(self, span_s: float, earlier: Sequence[Bang]) -> bool:
@@ -140,7 +152,7 @@ class Window:
         yield search.best_hypothesis(
             self.scene, self.arrivals, self.evidence, self._region(span_s), MIN_NODES, LEAST_SCORE
         )
-        for bang in _distinct(known):
+        for bang in _distinct(bang.within(self.frame) for bang in known):
             near = self._near(bang, span_s)
             if near is not None:
                 yield self._again(near, bang)
@@ -191,7 +203,7 @@ class Window:
 
     def _evidence(self) -> search.Evidence:
         return search.Evidence(
-            places=np.array([one.place_m for one in self.heard]),
+            places=self.places,
             sigmas_s=np.array([one.sigma_s for one in self.heard]),
             log_clutter=np.log([one.clutter_hz for one in self.heard]),
             snr_db=np.array([one.detection.snr_db for one in self.heard]),

@@ -62,6 +62,21 @@ def test_a_frame_reaches_over_the_date_line() -> None:
     assert abs(north_m) < 0.01
 
 
+def test_a_frame_amid_places_is_near_most_of_them() -> None:
+    frame = Frame.amid([48.1, 48.11, 48.12, 0.0, -90.0], [11.5, 11.51, 11.52, 0.0, 0.0])
+    assert np.hypot(*frame.to_enu(48.11, 11.51)[:2]) < 5_000
+
+
+@given(latitudes, longitudes)
+def test_a_frame_amid_places_is_near_them_wherever_they_are(lat: float, lon: float) -> None:
+    around = [(lon + move + 180) % 360 - 180 for move in (-0.001, 0.0, 0.001)]
+    assert np.hypot(*Frame.amid([lat - 0.001, lat, lat + 0.001], around).to_enu(lat, lon)[:2]) < 1_500
+
+
+def test_the_same_network_has_the_same_frame_whoever_is_heard() -> None:
+    assert Frame.amid([48.1371, 48.1372], [11.5751, 11.5752]) == Frame.amid([48.1381], [11.5763])
+
+
 def test_many_places_are_taken_at_once() -> None:
     lats, lons = np.full((4, 2), 48.001), np.full((4, 2), 11.0)
     enu = Frame(48.0, 11.0).to_enu(lats, lons, 500.0)

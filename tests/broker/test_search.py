@@ -43,6 +43,7 @@ def evidence_of(nodes: Floats, arrivals: search.Arrivals, least_log_odds: float 
         places=np.c_[nodes[owner], np.zeros(len(owner))],
         sigmas_s=np.full(len(owner), 0.002),
         log_clutter=np.full(len(owner), math.log(CLUTTER_HZ)),
+        snr_db=np.full(len(owner), 20.0),
         medium=MEDIUM.mean,
         precision=MEDIUM.precision,
         log_prior=math.log(4.0 / 3600 / 1e6),
@@ -59,8 +60,13 @@ def best(
     region = search.Region(
         np.array([*(nodes.min(axis=0) - 500), 0.0]), np.array([*(np.ptp(nodes, axis=0) + 1000), span_s])
     )
-    scene = search.make_scene(nodes, SPEED_MPS, MAX_RANGE_M)
+    scene = scene_of(nodes)
     return search.best_hypothesis(scene, arrivals, evidence_of(nodes, arrivals), region, min_nodes, LEAST_SCORE)
+
+
+def scene_of(nodes: Floats, max_range_m: float = MAX_RANGE_M) -> search.Scene:
+    """Return a scene of nodes that are surely awake."""
+    return search.make_scene(nodes, np.zeros(len(nodes), dtype=np.int64), SPEED_MPS, max_range_m)
 
 
 def heard_by(
@@ -88,7 +94,7 @@ def test_the_bound_of_a_cube_is_above_the_score_of_every_point_in_it(seed: int, 
     nodes, place = grid(rng, 3), rng.uniform(0, 1500, 2)
     heard = together(heard_by(nodes, place, 0.8, rng), scattered(rng, len(nodes), 2.0))
     arrivals = arrivals_of(heard, sigma_s)
-    scene = search.make_scene(nodes, SPEED_MPS, 900.0)
+    scene = scene_of(nodes, 900.0)
     centre = np.array([*place, 0.8]) + rng.uniform(-1.5, 1.5, 3) * np.array([half_m, half_m, half_m / SPEED_MPS])
     upper, can_hear = search.bound(scene, arrivals, (centre[0], centre[1], centre[2]), half_m)
     chosen = np.empty(len(nodes), dtype=np.int64)
@@ -107,7 +113,7 @@ def test_the_bound_of_a_part_is_not_above_that_of_the_whole(seed: int, half_m: f
     rng = np.random.default_rng(seed)
     nodes = grid(rng, 3)
     arrivals = arrivals_of(scattered(rng, len(nodes), 3.0))
-    scene = search.make_scene(nodes, SPEED_MPS, MAX_RANGE_M)
+    scene = scene_of(nodes)
     centre = np.array([*rng.uniform(0, 1500, 2), 1.0])
     inner = centre + rng.uniform(-1, 1, 3) * (1 - share) * np.array([half_m, half_m, half_m / SPEED_MPS])
     whole, _ = search.bound(scene, arrivals, (centre[0], centre[1], centre[2]), half_m)
@@ -187,7 +193,7 @@ def test_the_best_hypothesis_is_no_worse_than_any_point_of_a_fine_grid() -> None
     rng = np.random.default_rng(6)
     nodes, place = grid(rng, 3), np.array([640.0, 810.0])
     arrivals = arrivals_of(together(heard_by(nodes, place, 0.6, rng), scattered(rng, 9, 1.0)))
-    scene = search.make_scene(nodes, SPEED_MPS, MAX_RANGE_M)
+    scene = scene_of(nodes)
     _, point, chosen = best(nodes, arrivals)
     value, _ = search.score(scene, arrivals, point, chosen.copy())
     other = np.empty(len(nodes), dtype=np.int64)
@@ -203,7 +209,7 @@ def test_refinement_ends_on_the_bang_from_anywhere_in_a_leaf() -> None:
     rng = np.random.default_rng(7)
     nodes, place = grid(rng), np.array([640.0, 810.0])
     arrivals = arrivals_of(heard_by(nodes, place, 0.6, rng))
-    scene = search.make_scene(nodes, SPEED_MPS, MAX_RANGE_M)
+    scene = scene_of(nodes)
     chosen = np.empty(len(nodes), dtype=np.int64)
     for _ in range(50):
         off = rng.uniform(-1, 1, 3) * search.LEAF_M / np.array([1, 1, SPEED_MPS])
@@ -222,7 +228,7 @@ def test_nodes_that_should_have_heard_are_near_and_did_not(seed: int) -> None:
     deaf = int(rng.integers(len(nodes)))
     assume(distances[deaf] < 500)
     heard[deaf] = False
-    missed = search.should_have_heard(search.make_scene(nodes, SPEED_MPS, MAX_RANGE_M), place, heard)
+    missed = search.should_have_heard(scene_of(nodes), place, heard)
     assert missed[deaf]
     assert not (missed & heard).any()
     assert distances[missed].max() < 1300

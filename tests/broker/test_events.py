@@ -1,0 +1,283 @@
+"""Events, tracking and incidents: what is told of a bang, by which name, and what belongs together."""
+
+import math
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soundranger_broker.events import event_id, to_event
+from soundranger_broker.geodesy import Frame
+from soundranger_broker.incidents import MOST_DISTANCE_M, MOST_EVENTS, MOST_PAUSE_NS, IncidentBook
+from soundranger_broker.location import Location
+from soundranger_broker.tracking import Tracker
+from soundranger_broker.window import Bang, Heard
+from soundranger_node.messages import EVENT, INCIDENT, Event
+
+if TYPE_CHECKING:
+    from tests.broker.conftest import Town
+
+EPOCH_NS = 1_767_225_600_000_000_000
+SECOND_NS = 1_000_000_000
+
+
+def a_bang(
+    town: "Town",
+    at_s: float = 10.0,
+    nodes: tuple[int, ...] = (0, 1, 2, 3, 4),
+    place_m: tuple[float, float] = (100.0, 50.0),
+    log_odds: float = 20.0,
+) -> Bang:
+    """Return a bang heard by some nodes; its arrivals have the same ids whenever the time is the same."""
+    heard = [one for one in town.hear(*place_m, at_s, range_m=5000.0) if one.node in {town.names[n] for n in nodes}]
+    count = len(heard)
+    theta = np.array([*place_m, at_s, 341.0, 1.0, -2.0])
+    covariance = np.diag([9.0, 4.0, 1e-6, 1.0, 4.0, 4.0])
+    covariance[0, 1] = covariance[1, 0] = 1.5
+    location = Location(
+        theta=theta,
+        covariance=covariance,
+        residuals_s=np.linspace(-0.001, 0.2, count),
+        weights=np.linspace(1.0, 0.0, count),
+        distances_m=np.linspace(100.0, 900.0, count),
+        path_sigma_s=0.001,
+        log_evidence=1.0,
+    )
+    return Bang(
+        heard=tuple(Heard(one, 0.001, 0.02) for one in heard),
+        location=location,
+        epoch_ns=EPOCH_NS,
+        source_up_m=3.0,
+        log_odds=log_odds,
+        silent=("node-07",),
+        frame=Frame(town.lat, town.lon),
+    )
+
+
+def after(seconds: float) -> int:
+    return EPOCH_NS + round(seconds * SECOND_NS)
+
+
+def an_event(town: "Town", at_s: float, east_m: float = 0.0, north_m: float = 0.0) -> Event:
+    bang = a_bang(town, at_s, place_m=(east_m, north_m))
+    return to_event(bang, event_id(bang), 0, "final")
+
+
+# Events
+
+
+def test_an_event_says_what_was_located(town: "Town") -> None:
+    bang = a_bang(town)
+    event = to_event(bang, event_id(bang), 3, "preliminary", "a reason")
+    assert town.offset_m(event.lat, event.lon) == pytest.approx((100.0, 50.0), abs=1e-3)
+    assert event.alt_m == pytest.approx(3.0, abs=0.01)
+    assert event.time_ns == after(10.0)
+    assert event.time_sigma_s == pytest.approx(0.001)
+    assert event.covariance_en_m2 == ((9.0, 1.5), (1.5, 4.0))
+    axes = np.array([event.ellipse95.semi_major_m, event.ellipse95.semi_minor_m]) / math.sqrt(5.9915)
+    assert axes**2 == pytest.approx(np.linalg.eigvalsh([[9.0, 1.5], [1.5, 4.0]])[::-1], rel=1e-4)
+    assert (event.speed_of_sound_mps, event.wind_mps) == (341.0, (1.0, -2.0))
+    assert (event.revision, event.status, event.reason) == (3, "preliminary", "a reason")
+    assert event.silent == ["node-07"]
+    assert EVENT.decode(EVENT.encode(event)) == event
+
+
+def test_an_event_names_its_arrivals_and_which_of_them_it_rests_on(town: "Town") -> None:
+    bang = a_bang(town)
+    arrivals = to_event(bang, "e", 0, "final").arrivals
+    assert [arrival.detection for arrival in arrivals] == [one.detection.id for one in bang.heard]
+    assert [arrival.used for arrival in arrivals] == [True, True, True, False, False]
+    assert [arrival.residual_s for arrival in arrivals] == pytest.approx(bang.location.residuals_s.tolist())
+    assert [arrival.distance_m for arrival in arrivals] == pytest.approx(bang.location.distances_m.tolist())
+
+
+@given(log_odds=st.floats(-30, 1e6))
+def test_the_probability_is_that_of_the_odds(town: "Town", log_odds: float) -> None:
+    event = to_event(a_bang(town, log_odds=log_odds), "e", 0, "final")
+    assert 0.0 <= event.probability <= 1.0
+    if abs(log_odds) < 30:
+        assert event.probability == pytest.approx(1 / (1 + math.exp(-log_odds)))
+    EVENT.encode(event)
+
+
+def test_the_name_of_an_event_can_be_read_out_and_says_when(town: "Town") -> None:
+    assert re.fullmatch(r"20260101-010203-[0-9a-f]{6}", event_id(a_bang(town, 3_723.5)))
+
+
+def test_the_name_does_not_depend_on_the_order_of_arrivals(town: "Town") -> None:
+    bang = a_bang(town)
+    assert event_id(replace(bang, heard=bang.heard[::-1])) == event_id(bang)
+
+
+def test_two_bangs_of_one_second_have_two_names(town: "Town") -> None:
+    assert event_id(a_bang(town, 10.1)) != event_id(a_bang(town, 10.6))
+
+
+# Tracking
+
+
+def told(news: list[Event]) -> list[tuple[str, str, int]]:
+    return [(event.id, event.status, event.revision) for event in news]
+
+
+def test_a_bang_has_one_name_from_the_first_look_to_the_last(town: "Town") -> None:
+    tracker = Tracker()
+    first = tracker.preliminary([a_bang(town, nodes=(0, 1, 2, 3))])
+    second = tracker.preliminary([a_bang(town, nodes=(0, 1, 2, 3, 4, 5))])
+    final = tracker.final([a_bang(town, nodes=tuple(range(9)))], after(20.0))
+    name = event_id(a_bang(town, nodes=(0, 1, 2, 3)))
+    assert told(first + second + final) == [(name, "preliminary", 0), (name, "preliminary", 1), (name, "final", 2)]
+
+
+def test_a_second_look_at_the_same_arrivals_is_no_news(town: "Town") -> None:
+    tracker = Tracker()
+    assert len(tracker.preliminary([a_bang(town)])) == 1
+    assert tracker.preliminary([a_bang(town)]) == []
+
+
+def test_a_bang_that_was_never_preliminary_is_final_at_once(town: "Town") -> None:
+    assert told(Tracker().final([a_bang(town)], after(20.0))) == [(event_id(a_bang(town)), "final", 0)]
+
+
+def test_what_the_final_look_does_not_confirm_is_retracted_with_a_reason(town: "Town") -> None:
+    tracker = Tracker()
+    (preliminary,) = tracker.preliminary([a_bang(town, 10.0)])
+    assert tracker.final([], after(10.0)) == []
+    (retracted,) = tracker.final([], after(10.1))
+    assert told([retracted]) == [(preliminary.id, "retracted", 1)]
+    assert retracted.reason
+    unchanged = msgspec.structs.replace(retracted, revision=0, status="preliminary", reason=None)
+    assert unchanged == preliminary
+    assert tracker.final([], after(99.0)) == []
+
+
+def test_a_final_event_is_told_once(town: "Town") -> None:
+    tracker = Tracker()
+    tracker.preliminary([a_bang(town)])
+    tracker.final([a_bang(town)], after(10.0))
+    assert tracker.final([], after(99.0)) == []
+
+
+def test_two_bangs_keep_their_names_apart(town: "Town") -> None:
+    tracker = Tracker()
+    early, late = a_bang(town, 10.0), a_bang(town, 10.4)
+    names = [event.id for event in tracker.preliminary([early, late])]
+    final = tracker.final([late, early], after(20.0))
+    assert [event.id for event in final] == names[::-1]
+    assert {event.status for event in final} == {"final"}
+
+
+def test_a_final_event_is_never_retracted_by_its_own_name(town: "Town") -> None:
+    tracker = Tracker()
+    mistaken = a_bang(town, nodes=(0, 1, 2, 4))
+    tracker.preliminary([mistaken])
+    # It shares only its first two arrivals with what the final look makes of them: too little to be the same bang.
+    two_first = {one.detection.id for one in sorted(mistaken.heard, key=lambda one: one.detection.time_ns)[:2]}
+    others = tuple(one for one in a_bang(town, nodes=(3, 5, 6, 7)).heard)
+    truth = replace(mistaken, heard=(*(one for one in mistaken.heard if one.detection.id in two_first), *others))
+    truth = replace(truth, location=a_bang(town, nodes=(0, 1, 2, 3, 5, 6)).location)
+    news = [*tracker.final([truth], after(10.0)), *tracker.final([], after(99.0))]
+    last = {event.id: event.status for event in news}
+    assert "final" in last.values()
+    for name in last:
+        revisions = [event.revision for event in news if event.id == name]
+        assert revisions == sorted(set(revisions))
+
+
+@given(
+    looks=st.lists(
+        st.lists(
+            st.tuples(st.sampled_from([10.0, 10.3, 12.0]), st.sets(st.integers(0, 8), min_size=4, max_size=6)),
+            max_size=3,
+        ),
+        max_size=4,
+    )
+)
+def test_whatever_the_looks_revisions_rise_and_nothing_follows_the_last_word(
+    town: "Town", looks: list[list[tuple[float, set[int]]]]
+) -> None:
+    tracker, news = Tracker(), list[Event]()
+    for look in looks:
+        once = {at_s: tuple(sorted(nodes)) for at_s, nodes in look}
+        news += tracker.preliminary(a_bang(town, at_s, nodes) for at_s, nodes in once.items())
+    last = {at_s: tuple(sorted(nodes)) for look in looks[-1:] for at_s, nodes in look}
+    news += tracker.final([a_bang(town, at_s, nodes) for at_s, nodes in last.items()], after(20.0))
+    assert tracker.final([], after(1_000.0)) == []
+    for name in {event.id for event in news}:
+        history = [event for event in news if event.id == name]
+        assert [event.revision for event in history] == list(range(len(history)))
+        assert [event.status == "preliminary" for event in history] == [True] * (len(history) - 1) + [False]
+    assert sum(event.status == "final" for event in news) == len(last)
+
+
+# Incidents
+
+
+def test_rounds_from_one_place_are_one_incident(town: "Town") -> None:
+    book = IncidentBook()
+    incidents = [book.add(an_event(town, 10.0 + number)) for number in range(5)]
+    assert {incident.id for incident in incidents} == {incidents[0].id}
+    assert [incident.revision for incident in incidents] == [0, 1, 2, 3, 4]
+    assert incidents[-1].rounds == len(incidents[-1].events) == 5
+    assert (incidents[-1].start_time_ns, incidents[-1].end_time_ns) == (after(10.0), after(14.0))
+    assert INCIDENT.decode(INCIDENT.encode(incidents[-1])) == incidents[-1]
+
+
+def test_rounds_further_apart_than_a_run_are_two_incidents(town: "Town") -> None:
+    book = IncidentBook()
+    here = book.add(an_event(town, 10.0))
+    assert book.add(an_event(town, 11.0, MOST_DISTANCE_M + 1.0)).id != here.id
+    assert book.add(an_event(town, 12.0, MOST_DISTANCE_M - 1.0)).id == here.id
+
+
+def test_a_long_pause_ends_an_incident(town: "Town") -> None:
+    pause_s = MOST_PAUSE_NS / SECOND_NS
+    book = IncidentBook()
+    first = book.add(an_event(town, 10.0))
+    assert book.add(an_event(town, 10.0 + pause_s)).id == first.id
+    assert book.add(an_event(town, 10.0 + 2 * pause_s + 0.001)).id != first.id
+
+
+def test_a_running_fight_is_one_incident(town: "Town") -> None:
+    book = IncidentBook()
+    names = {book.add(an_event(town, 10.0 + number, 150.0 * number)).id for number in range(6)}
+    assert len(names) == 1
+
+
+def test_an_incident_is_in_the_middle_of_its_events(town: "Town") -> None:
+    book = IncidentBook()
+    for number, east_m in enumerate((0.0, 10.0, 150.0)):
+        incident = book.add(an_event(town, 10.0 + number, east_m, 20.0))
+    assert town.offset_m(incident.lat, incident.lon) == pytest.approx((10.0, 20.0), abs=0.05)
+
+
+def test_an_incident_on_the_date_line_is_not_on_the_other_side_of_the_earth(town: "Town") -> None:
+    book = IncidentBook()
+    event = msgspec.structs.replace(an_event(town, 10.0), lat=-16.8, lon=179.9999)
+    other = msgspec.structs.replace(event, id="other", lon=-179.9999)
+    book.add(event)
+    incident = book.add(other)
+    assert incident.rounds == 2
+    assert abs(incident.lon) > 179.999
+
+
+def test_an_incident_never_outgrows_its_message(town: "Town") -> None:
+    book = IncidentBook()
+    event = an_event(town, 10.0)
+    sizes: dict[str, int] = {}
+    for number in range(MOST_EVENTS + 5):
+        incident = book.add(msgspec.structs.replace(event, id=f"e{number}"))
+        sizes[incident.id] = incident.rounds
+    assert sorted(sizes.values()) == [5, MOST_EVENTS]
+
+
+def test_old_incidents_are_forgotten(town: "Town") -> None:
+    book = IncidentBook()
+    for number in range(50):
+        book.add(an_event(town, 100.0 * number))
+    assert len(book._open) == 1
