@@ -24,4 +24,6 @@ bench: $(VENV)/installed-dev
 $(VENV)/installed-%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@echo "compiling the locator (once; about a minute)"
+	$(BIN)/python -m soundranger_broker.warm
 	touch $@

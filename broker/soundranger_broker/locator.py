@@ -75,4 +75,5 @@ def locate_all(payloads: Iterable[bytes], now_ns: int) -> tuple[list[Event], Ing
         associator.add(detection)
         bangs += associator.settle(detection.time_ns)
     bangs += associator.settle(now_ns + FAR_NS)
+    bangs.sort(key=lambda bang: bang.time_ns)
     return [to_event(bang, event_id(bang), 0, "final") for bang in bangs], ingest

@@ -20,7 +20,7 @@ from soundranger_node.audiofile import FileSource
 from soundranger_node.blocks import Block, Timebase, Timing
 from soundranger_node.errors import InputError, SoundrangerError
 from soundranger_node.messages import Event
-from soundranger_node.recordings import Recording, read_recordings
+from soundranger_node.recordings import POSITION_SIGMA_M, START_SIGMA_S, Recording, read_recordings
 
 # A node's pipeline, its link and the broker deliver within this, on the wall clock, whatever the speed: generous, for
 # nobody waits for a replay, and a machine that plays ten nodes at once has its hands full.
@@ -30,9 +30,6 @@ LEAD_IN_S = 2.0
 CONNECT_S = 10.0
 # How long the last detections may take to be delivered, and the locator to conclude.
 DRAIN_S = 30.0
-# What the recordings' clocks and places are taken to be worth where nothing says so.
-CLOCK_SIGMA_S = 0.001
-POSITION_SIGMA_M = 0.5
 POLL_S = 0.05
 # How often a person is told how far the replay is.
 PROGRESS_S = 10.0
@@ -86,7 +83,7 @@ class PieceTimebase:
         """Return the UTC of a sample: counted from the start of the recording that it lies in."""
         piece = next((piece for piece in reversed(self.pieces) if sample >= piece.first), self.pieces[0])
         since_start_s = (sample - piece.first) / self.sample_rate_hz
-        return Timing(piece.start_ns + round(since_start_s * 1e9), CLOCK_SIGMA_S, "gps")
+        return Timing(piece.start_ns + round(since_start_s * 1e9), START_SIGMA_S, "free")
 
 
 class ReplaySource:
@@ -221,8 +218,8 @@ def _add_nodes(
             lat=own[0].lat,
             lon=own[0].lon,
             alt_m=own[0].alt_m,
-            clock="gps",
-            clock_sigma_s=CLOCK_SIGMA_S,
+            clock="free",
+            clock_sigma_s=START_SIGMA_S,
             temperature_c=own[0].temperature_c,
             position_sigma_m=POSITION_SIGMA_M,
         )

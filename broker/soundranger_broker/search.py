@@ -56,6 +56,8 @@ SCORE_SLACK = 4.0
 SOURCE_SNR_DB = (78.0, 12.0)
 # What nodes differ by around that law: their noise, walls, foliage (dB).
 NODE_SNR_SIGMA_DB = 9.0
+# A node that is off by more standard deviations than this does not know its level: it speaks no more against a bang.
+MOST_OFF_SIGMAS = 3.0
 # The SNR of whatever else comes may be anything in a range this wide (dB): levels that keep to the law only as
 # well as those of a real bang do speak neither for nor against it.
 CHANCE_SNR_RANGE_DB = 37.0
@@ -362,6 +364,8 @@ def level_evidence(snr_db: Floats, distances_m: Floats) -> float:
     count = len(snr_db)
     losses = 20.0 * np.log10(np.maximum(distances_m, NEAREST_M)) + AIR_DB_PER_M * distances_m
     off = snr_db + losses - source_db
+    middle, most_db = np.median(off), MOST_OFF_SIGMAS * NODE_SNR_SIGMA_DB
+    off = np.minimum(np.maximum(off, middle - most_db), middle + most_db)
     shared = (source_sigma_db / NODE_SNR_SIGMA_DB) ** 2
     squares = (np.sum(off**2) - shared / (1.0 + count * shared) * np.sum(off) ** 2) / NODE_SNR_SIGMA_DB**2
     log_density = -0.5 * (squares + math.log(1.0 + count * shared))

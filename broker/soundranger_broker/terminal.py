@@ -52,7 +52,9 @@ class DemoScreen:
             f"simulated town {self._seed}: {len(weather.nodes)} nodes, {weather.temperature_c:.0f} °C, wind "
             f"{(weather.wind_east_mps**2 + weather.wind_north_mps**2) ** 0.5:.0f} m/s; a bang or a burst every 8 s"
         )
-        self._console.print("[dim]○ first seen   ● final   x taken back; error: from where it was truly fired[/dim]\n")
+        self._console.print(
+            "[dim]○ first seen  ● final  x taken back: UTC, place, 95 % ellipse, true error, delay after firing[/dim]\n"
+        )
 
     def line(self, line: Line) -> None:
         """Print an event: when it is first seen, when it is final and when it is taken back."""
@@ -60,11 +62,12 @@ class DemoScreen:
             return
         sign = {"preliminary": "[yellow]○[/yellow]", "final": "[green]●[/green]", "retracted": "[red]x[/red]"}
         moment = datetime.fromtimestamp(line.time_ns / 1e9, tz=UTC)
-        error = "no such shot" if line.error_m is None else f"error {line.error_m:5.1f} m"
-        delay = "" if line.delay_s is None else f"  {line.delay_s:4.1f} s after firing"
+        error = "no such shot" if line.error_m is None else f"off {line.error_m:4.1f} m"
+        delay = "" if line.delay_s is None else f"  {line.delay_s:4.1f} s"
+        ellipse = f"± {line.semi_major_m:.0f} x {line.semi_minor_m:.0f} m"
         self._console.print(
-            f"{sign[line.status]} {moment:%H:%M:%S.%f}"[:-3] + f"Z  {line.lat:.5f} {line.lon:.5f}  "
-            f"95 % ± {line.semi_major_m:.1f} x {line.semi_minor_m:.1f} m  {error}  {line.nodes} nodes{delay}"
+            f"{sign[line.status]} {moment:%H:%M:%S.%f}"[:-3]
+            + f"Z  {line.lat:.5f} {line.lon:.5f}  {ellipse:<12s}  {error}  {line.nodes:2d} nodes{delay}"
         )
 
     def totals(self, totals: Totals) -> None:

@@ -37,6 +37,9 @@ PEAK_SPREAD_DB, SNR_SPREAD_DB = 2.5, 5.0
 OTHER_LEVEL_DB = (-8.0, 9.0)
 # A door that closes, or a gun that turns: no single level speaks more strongly against a round than this (log).
 LEAST_LEVEL_RATIO = -3.0
+# Search and location date a bang apart by up to this: one that the search puts before the epoch, and the location in
+# the span before it put after, would else belong to no span.
+EDGE_S = 0.05
 # Three arrivals have two solutions, and agree with nearly any: they make no event.
 MIN_NODES = 4
 # A search is not pursued below this score: with places and times weighed in, it could not be likelier than clutter.
@@ -181,14 +184,15 @@ class Window:
     def _near(self, bang: Bang, span_s: float) -> search.Region | None:
         """Return where and when another round after, or before, a bang is expected; None if not in this window."""
         at_s = (bang.time_ns - self.epoch_ns) / 1e9
-        start_s, end_s = max(0.0, at_s - AGAIN_S), min(span_s, at_s + AGAIN_S)
+        start_s, end_s = max(-EDGE_S, at_s - AGAIN_S), min(span_s, at_s + AGAIN_S)
         if end_s <= start_s:
             return None
         corner = np.array([*(bang.location.theta[:2] - AGAIN_MARGIN_M), start_s])
         return search.Region(corner, np.array([2.0 * AGAIN_MARGIN_M, 2.0 * AGAIN_MARGIN_M, end_s - start_s]))
 
     def _region(self, span_s: float) -> search.Region:
-        return search.Region(np.array([*self._lowest, 0.0]), np.array([*(self._highest - self._lowest), span_s]))
+        corner = np.array([*self._lowest, -EDGE_S])
+        return search.Region(corner, np.array([*(self._highest - self._lowest), span_s + EDGE_S]))
 
     def _arrivals(self) -> search.Arrivals:
         owner = np.searchsorted(self.names, [one.detection.node for one in self.heard])

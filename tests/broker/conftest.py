@@ -40,7 +40,7 @@ class Town:
         return [f"node-{number:02}" for number in range(len(self.places_m))]
 
     def geodetic(self, place_m: NDArray[np.float64]) -> tuple[float, float, float]:
-        lat, lon, alt_m = pymap3d.enu2geodetic(*place_m, self.lat, self.lon, 0.0)
+        lat, lon, alt_m = pymap3d.enu2geodetic(place_m[0], place_m[1], place_m[2], self.lat, self.lon, 0.0)
         return float(lat), float(lon), float(alt_m)
 
     def report(self, node: int, at_s: float, snr_db: float = 20.0, name: str | None = None) -> Detection:
@@ -87,6 +87,11 @@ class Town:
             for node in np.flatnonzero(distances <= range_m).tolist()
         ]
         return sorted(heard, key=lambda one: one.time_ns)
+
+    def somewhere(self, rng: np.random.Generator) -> tuple[float, float]:
+        """Return a place well inside the town, east and north of its middle, metres."""
+        east_m, north_m = rng.uniform(-0.28, 0.28, 2) * self.side_m
+        return float(east_m), float(north_m)
 
     def chatter(self, rng: np.random.Generator, seconds: float, per_minute: float) -> list[Detection]:
         """Return, in time order, false triggers of every node."""

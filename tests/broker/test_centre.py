@@ -75,12 +75,13 @@ class Nodes:
         client.subscribe("soundranger/1/node/+/+/ack", 1)
 
     def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        payload = bytes(message.payload)
         if "/event/" in message.topic:
-            self.events.append(EVENT.decode(message.payload))
+            self.events.append(EVENT.decode(payload))
         elif "/incident/" in message.topic:
-            self.incidents.append(INCIDENT.decode(message.payload))
+            self.incidents.append(INCIDENT.decode(payload))
         else:
-            self.acked += ACK.decode(message.payload).detections
+            self.acked += ACK.decode(payload).detections
 
 
 def topic_of(detection: Detection, kind: NodeTopicKind = "detection") -> str:
@@ -152,7 +153,7 @@ def test_detections_on_real_topics_come_out_as_an_event_and_are_acked(broker: Ad
         eventually(lambda: sorted(nodes.acked) == sorted(one.id for one in heard))
         eventually(lambda: nodes.events[-1].status == "final")
         eventually(lambda: nodes.incidents)
-        assert [event.status for event in nodes.events][0] == "preliminary"
+        assert nodes.events[0].status == "preliminary"
         assert len({event.id for event in nodes.events}) == 1
         assert off_m(town, nodes.events[-1]) < 10.0
         assert {arrival.detection for arrival in nodes.events[-1].arrivals} == {one.id for one in heard}

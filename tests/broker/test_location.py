@@ -24,12 +24,14 @@ def network(rng: np.random.Generator, count: int, side_m: float = 1000.0) -> Flo
     columns = math.ceil(math.sqrt(count))
     cells = rng.permutation(columns**2)[:count]
     flat = (np.c_[cells % columns, cells // columns] + rng.uniform(0.15, 0.85, (count, 2))) * side_m / columns
-    return np.c_[flat, rng.uniform(0.0, 10.0, count)]
+    nodes: Floats = np.c_[flat, rng.uniform(0.0, 10.0, count)]
+    return nodes
 
 
 def times_of(nodes: Floats, place_m: Floats, speed_mps: float = SPEED_MPS, wind: Floats | None = None) -> Floats:
     blowing = np.zeros(2) if wind is None else wind
-    return travel_time_s(nodes - place_m, speed_mps, float(blowing[0]), float(blowing[1]))
+    times: Floats = travel_time_s(nodes - place_m, speed_mps, float(blowing[0]), float(blowing[1]))
+    return times
 
 
 def find(nodes: Floats, times_s: Floats, sigma_s: float = 0.001, medium: Medium = STILL) -> Location:

@@ -57,8 +57,8 @@ def delivered(
     for look in range(round(until_s / look_every_s)):
         now_ns = EPOCH_NS + round(look * look_every_s * SECOND_NS)
         while mail and mail[0][0] <= now_ns:
-            come_ns, payload, node = mail.pop(0)
-            assert locator.detection(payload, come_ns, node).dropped is None
+            come_ns, payload, name = mail.pop(0)
+            assert locator.detection(payload, come_ns, name).dropped is None
         news += locator.advance(now_ns)
     assert not mail
     return news
@@ -70,7 +70,7 @@ def last_words(news: Sequence[Event | Incident]) -> list[Event]:
 
 def some_shots(town: "Town", seed: int) -> list[Detection]:
     rng = np.random.default_rng(seed)
-    shots = [town.hear(*rng.uniform(-350, 350, 2), at_s, rng) for at_s in (20.4, 31.3, 31.8, 50.5)]
+    shots = [town.hear(*town.somewhere(rng), at_s, rng) for at_s in (20.4, 31.3, 31.8, 50.5)]
     return sorted(
         [*town.chatter(rng, 80.0, 1.0), *(one for shot in shots for one in shot)], key=lambda one: one.time_ns
     )
@@ -206,7 +206,7 @@ def test_events_of_a_file_are_in_the_order_of_time(town: "Town") -> None:
     shots = [
         DETECTION.encode(one)
         for at_s in np.arange(20.0, 60.0, 0.997)
-        for one in town.hear(*rng.uniform(-300, 300, 2), float(at_s), rng)
+        for one in town.hear(*town.somewhere(rng), float(at_s), rng)
     ]
     events, _ = locate_all(shots, LATER_NS)
     times = [event.time_ns for event in events]

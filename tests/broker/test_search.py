@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import multivariate_normal
 
 from soundranger_broker import search
 from soundranger_broker.location import Medium
@@ -23,7 +24,8 @@ LEAST_SCORE = 15.0
 def grid(rng: np.random.Generator, columns: int = 4, side_m: float = 1500.0) -> Floats:
     cells = np.arange(columns**2)
     jitter = rng.uniform(0.2, 0.8, (columns**2, 2))
-    return (np.c_[cells % columns, cells // columns] + jitter) * side_m / columns
+    places: Floats = (np.c_[cells % columns, cells // columns] + jitter) * side_m / columns
+    return places
 
 
 def arrivals_of(
@@ -203,6 +205,26 @@ def test_the_best_hypothesis_is_no_worse_than_any_point_of_a_fine_grid() -> None
                 somewhere = np.array([east, north, moment])
                 search._assign(scene, arrivals, somewhere, 1.0, other)
                 assert search.score(scene, arrivals, somewhere, other)[0] <= value + 0.5
+
+
+@given(st.lists(st.tuples(st.floats(10, 60), st.floats(30, 2000)), min_size=4, max_size=12), st.floats(-1, 1))
+def test_levels_are_weighed_as_gaussians_with_one_source(heard: list[tuple[float, float]], more: float) -> None:
+    snr_db, distances = (np.array(part) for part in zip(*heard, strict=True))
+    mean = search.SOURCE_SNR_DB[0] - 20 * np.log10(np.maximum(distances, search.NEAREST_M))
+    mean = mean - search.AIR_DB_PER_M * distances
+    snr_db = mean + np.clip(snr_db - mean, -10, 10) + more
+    covariance = np.eye(len(heard)) * search.NODE_SNR_SIGMA_DB**2 + search.SOURCE_SNR_DB[1] ** 2
+    expected = multivariate_normal(mean, covariance).logpdf(snr_db) + len(heard) * math.log(search.CHANCE_SNR_RANGE_DB)
+    assert search.level_evidence(snr_db, distances) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@given(st.floats(-400, 400))
+def test_no_single_level_speaks_without_bounds(snr_db: float) -> None:
+    distances = np.array([100.0, 200.0, 300.0, 400.0, 500.0])
+    levels = 78.0 - 20 * np.log10(distances) - search.AIR_DB_PER_M * distances
+    plausible = search.level_evidence(levels, distances)
+    levels[2] = snr_db
+    assert plausible - 5.0 < search.level_evidence(levels, distances) <= plausible + 1.0
 
 
 def test_refinement_ends_on_the_bang_from_anywhere_in_a_leaf() -> None:

@@ -1,6 +1,7 @@
 """The numerics of location, against numerical integrals and differences."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from soundranger_broker.solver import (
     FLOOR_DENSITY_HZ,
     FLOOR_SHARE,
     LATE_MEAN_S,
-    LATE_SHARE,
     UNKNOWNS,
     Problem,
     arrival_log_density,
@@ -54,7 +54,7 @@ def test_the_late_tail_is_a_density(sigma_s: float) -> None:
     edges = [-12 * sigma_s, 0, 3 * sigma_s, 8 * sigma_s + 2 * LATE_MEAN_S, 12 * sigma_s + 40 * LATE_MEAN_S]
     mass = sum(
         quad(lambda r: math.exp(late_log_density(r, sigma_s)[0]), low, high, epsabs=1e-10)[0]
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in pairwise(edges)
     )
     assert mass == pytest.approx(1.0, abs=1e-4)
 
@@ -65,7 +65,7 @@ def test_all_arrivals_that_are_no_chance_make_one(sigma_s: float) -> None:
     edges = [-12 * sigma_s, 0, 3 * sigma_s, 8 * sigma_s + 2 * LATE_MEAN_S, 12 * sigma_s + 40 * LATE_MEAN_S]
     mass = sum(
         quad(lambda r: math.exp(arrival_log_density(r, sigma_s)[0]) - floor, low, high, epsabs=1e-10)[0]
-        for low, high in zip(edges, edges[1:], strict=False)
+        for low, high in pairwise(edges)
     )
     assert mass == pytest.approx(1.0 - FLOOR_SHARE, abs=1e-4)
 

@@ -361,13 +361,12 @@ def test_the_largest_messages_that_the_rules_allow_fit_into_a_payload() -> None:
 
 
 def test_lists_longer_than_the_rules_allow_are_refused() -> None:
-    for codec, message in (
-        (ACK, Ack(detections=["d"] * 101)),
-        (EVENT, an_event(2_001)),
-        (INCIDENT, an_incident(2_001)),
-    ):
-        with pytest.raises(MessageError):
-            codec.encode(message)  # type: ignore[attr-defined]  # the three codecs share no type but object
+    with pytest.raises(MessageError, match="detections"):
+        ACK.encode(Ack(detections=["d"] * 101))
+    with pytest.raises(MessageError, match="arrivals"):
+        EVENT.encode(an_event(2_001))
+    with pytest.raises(MessageError, match="events"):
+        INCIDENT.encode(an_incident(2_001))
 
 
 @given(messages(CLIP_HEADER), st.binary(max_size=100))
