@@ -45,7 +45,8 @@ class FileSource:
     """A Source that reads the first channel of an audio file, from its start each time.
 
     `start_ns` is the UTC of the first sample, 1970 where it is not known. A file that is shorter than its header says
-    gives what there is; samples that are no finite numbers become zeros; both are logged as warnings.
+    gives what there is; samples that are no finite numbers become zeros. Both are logged as warnings, and so is a file
+    of digital silence.
 
     Raises:
         InputError: from the constructor and from `blocks`: the file cannot be read or is no recording.
@@ -76,6 +77,7 @@ class FileSource:
         self._warn_if_cut_off()
         first = 0
         not_finite = 0
+        silent = True
         with self._open() as file:
             while not self._closed:
                 try:
@@ -86,9 +88,12 @@ class FileSource:
                 if not len(samples):
                     break
                 finite = np.isfinite(samples)
+                silent = silent and not samples.any()
                 not_finite += len(samples) - int(np.count_nonzero(finite))
                 yield Block(np.where(finite, samples, np.float32(0)), first)
                 first += len(samples)
+        if silent:
+            _LOG.warning("%s: holds nothing but digital silence; check the microphone", self.path)
         if not_finite:
             _LOG.warning("%s: %d samples are no finite numbers; they were taken as silence", self.path, not_finite)
 

@@ -205,12 +205,12 @@ def test_events_of_a_file_are_in_the_order_of_time(town: "Town") -> None:
     rng = np.random.default_rng(8)
     shots = [
         DETECTION.encode(one)
-        for at_s in np.arange(20.0, 60.0, 0.997)
+        for at_s in np.arange(20.0, 36.0, 0.997)
         for one in town.hear(*town.somewhere(rng), float(at_s), rng)
     ]
     events, _ = locate_all(shots, LATER_NS)
     times = [event.time_ns for event in events]
-    assert len(times) >= 35
+    assert len(times) >= 14
     assert times == sorted(times)
 
 

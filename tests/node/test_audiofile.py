@@ -94,6 +94,12 @@ def test_samples_that_are_no_numbers_become_silence_and_are_counted(
     assert "3 samples are no finite numbers" in caplog.text
 
 
+def test_a_file_of_digital_silence_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
+    assert sum(len(block.samples) for block in FileSource(tmp_path / "silent.wav").blocks()) == 16_000
+    assert "nothing but digital silence" in caplog.text
+
+
 def test_a_file_that_was_cut_off_gives_what_is_there_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
