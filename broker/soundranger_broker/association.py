@@ -7,7 +7,7 @@ stream and a file give the same events.
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -45,6 +45,8 @@ HEARD_LATELY_NS = 60_000_000_000
 # A node that reports more than this within a minute chatters: the rest says nothing.
 MOST_A_MINUTE = 240
 MINUTE_NS = 60_000_000_000
+# More nodes than any network of this kind has: names that nobody stops must not fill the memory.
+MOST_NODES = 5_000
 # What a node said is remembered for this long: a minute before the oldest step that can be undecided.
 MEMORY_NS = 180_000_000_000
 
@@ -66,12 +68,23 @@ class Node:
         """Return how often the node reported from a time up to, but not at, another."""
         return sum(from_ns <= time_ns < to_ns for time_ns in self.recent_ns)
 
+    def refuses(self, time_ns: int) -> str | None:
+        """Return why a report at a time says nothing new, or None; forget what is too old to matter."""
+        while self.recent_ns and time_ns - self.recent_ns[0] > MEMORY_NS:
+            self.recent_ns.popleft()
+        if self.recent_ns and time_ns - self.recent_ns[-1] < DOUBLE_REPORT_S * 1e9:
+            return "reports a sound a second time"
+        if self.reported(time_ns - MINUTE_NS, time_ns + 1) >= MOST_A_MINUTE:
+            return "comes from a node that chatters"
+        return None
+
 
 class Associator:
     """Finds the bangs in a stream of detections, with bounded memory.
 
     `know` tells of nodes (so that their silence counts), `add` of detections in time order; `settle` returns the bangs
-    that nothing to come can change, `glance` those that the detections so far suggest.
+    that nothing to come can change, `glance` those that the detections so far suggest. `dropped` counts, by the reason,
+    the detections that were no evidence.
     """
 
     def __init__(self) -> None:
@@ -80,14 +93,14 @@ class Associator:
         self._taken: set[str] = set()
         self._settled: deque[Bang] = deque()
         self._step = 0
-        self.doubled = 0
-        self.crowded = 0
-        self.useless = 0
+        self.dropped: Counter[str] = Counter()
 
     def know(self, node: str, lat: float, lon: float, alt_m: float) -> None:
         """Remember that a node stands, awake, at a place."""
         place = (lat, lon, alt_m)
         known = self._nodes.get(node)
+        if known is None and len(self._nodes) >= MOST_NODES:
+            return
         if known is None:
             self._nodes[node] = Node(place)
         else:
@@ -100,7 +113,7 @@ class Associator:
 
     def add(self, detection: Detection) -> None:
         """Take in a detection; they must come in the order of their times."""
-        heard = self._hear(self._nodes, detection)
+        heard = self._hear(self._nodes, detection, self.dropped)
         if heard is not None:
             self._waiting.append(heard)
 
@@ -113,6 +126,8 @@ class Associator:
             self._settled.extend(found)
             bangs += found
             self._step += 1
+            while self._settled and self._settled[0].time_ns < (self._step * STEP_S - AGAIN_S - STEP_S) * 1e9:
+                self._settled.popleft()
         return sorted(bangs, key=lambda bang: bang.time_ns)
 
     def glance(self, newcomers: Iterable[Detection] = ()) -> list[Bang]:
@@ -125,7 +140,7 @@ class Associator:
         for detection in newcomers:
             if nodes.get(detection.node) is self._nodes.get(detection.node) and detection.node in nodes:
                 nodes[detection.node] = self._nodes[detection.node].copy()
-            heard.append(self._hear(nodes, detection))
+            heard.append(self._hear(nodes, detection, Counter()))
         fresh = [one for one in heard if one is not None]
         self._skip_to_next()
         waiting = [*self._waiting, *fresh]
@@ -139,32 +154,29 @@ class Associator:
         """Return the firing time up to which `settle(until_ns)` has decided everything."""
         return until_ns - round((2 * STEP_S + _wait_s()) * 1e9)
 
-    def _hear(self, nodes: dict[str, Node], detection: Detection) -> Heard | None:
-        """Remember a detection at its node; return it as evidence, or None where it is none of its own."""
+    @staticmethod
+    def _hear(nodes: dict[str, Node], detection: Detection, dropped: Counter[str]) -> Heard | None:
+        """Remember a detection at its node; return it as evidence, or None, counted, where it is none of its own."""
+        if detection.node not in nodes and len(nodes) >= MOST_NODES:
+            dropped["is of one node too many"] += 1
+            return None
         place = (detection.lat, detection.lon, detection.alt_m)
         node = nodes.setdefault(detection.node, Node(place))
-        node.place, node.asleep_ns = place, None
-        if not self._worth_keeping(node, detection.time_ns):
+        node.place = place
+        if node.asleep_ns is not None and detection.time_ns > node.asleep_ns:
+            node.asleep_ns = None
+        reason = node.refuses(detection.time_ns)
+        if reason is not None:
+            dropped[reason] += 1
             return None
         node.recent_ns.append(detection.time_ns)
         place_sigma_s = detection.position_sigma_m / speed_of_sound_mps(UNKNOWN_TEMPERATURE_C)
         sigma_s = max(math.hypot(detection.time_sigma_s, place_sigma_s), LEAST_SIGMA_S)
         clutter_hz = node.clutter.rate_hz(detection.time_ns, detection.snr_db)
         if sigma_s > USELESS_SIGMA_S:
-            self.useless += 1
+            dropped["does not know its time well enough"] += 1
             return None
         return Heard(detection, sigma_s, clutter_hz)
-
-    def _worth_keeping(self, node: Node, time_ns: int) -> bool:
-        while node.recent_ns and time_ns - node.recent_ns[0] > MEMORY_NS:
-            node.recent_ns.popleft()
-        if node.recent_ns and time_ns - node.recent_ns[-1] < DOUBLE_REPORT_S * 1e9:
-            self.doubled += 1
-            return False
-        if node.reported(time_ns - MINUTE_NS, time_ns + 1) >= MOST_A_MINUTE:
-            self.crowded += 1
-            return False
-        return True
 
     def _skip_to_next(self) -> bool:
         """Go to the next step that can hold a bang, dropping what is past; say whether there is one."""
@@ -196,8 +208,6 @@ class Associator:
             for heard in waiting
             if earliest_ns <= heard.detection.time_ns < latest_ns and heard.detection.id not in self._taken
         ]
-        while self._settled and self._settled[0].time_ns < epoch_ns - AGAIN_S * 1e9:
-            self._settled.popleft()
         if len({heard.detection.node for heard in inside}) < MIN_NODES:
             return []
         awake = {
@@ -206,9 +216,10 @@ class Associator:
         lately = {name for name, node in awake.items() if node.reported(epoch_ns - HEARD_LATELY_NS, latest_ns)}
         places = {name: node.place for name, node in awake.items()}
         window = Window(inside, places, lately, epoch_ns)
-        if not window.any_bang(span_s, tuple(self._settled)):
+        earlier = [bang for bang in self._settled if bang.time_ns >= epoch_ns - AGAIN_S * 1e9]
+        if not window.any_bang(span_s, earlier):
             return []
-        found = window.bangs(span_s + OVERLAP_S, tuple(self._settled))
+        found = window.bangs(span_s + OVERLAP_S, earlier)
         return [bang for bang in found if bang.location.theta[2] < span_s]
 
 

@@ -166,7 +166,7 @@ class Centre:
             self.bad_statuses += 1
             self._say_once(topic.node, "names another node than its topic")
             return
-        self.locator.status(status)
+        self.locator.status(status, self._now_ns())
         if self._hub is not None:
             self._hub.publish(status)
 
@@ -205,7 +205,7 @@ class Centre:
 
     def dropped(self) -> Counter[str]:
         """Return how many messages were dropped, by the reason."""
-        dropped = Counter(self.locator.ingest.dropped)
+        dropped = self.locator.ingest.dropped + self.locator.associator.dropped
         if self._overflowed:
             dropped["came faster than they could be handled"] = self._overflowed
         if self.bad_statuses:

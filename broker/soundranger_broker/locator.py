@@ -31,12 +31,12 @@ class Locator:
     _looked_ns: int = 0
     _unseen: int = 0
 
-    def status(self, status: NodeStatus) -> None:
-        """Take in what a node says of itself."""
+    def status(self, status: NodeStatus, now_ns: int) -> None:
+        """Take in what a node says of itself; a last will was written long before the node died."""
         if status.online:
             self.associator.know(status.node, status.lat, status.lon, status.alt_m)
         else:
-            self.associator.sleep(status.node, status.time_ns)
+            self.associator.sleep(status.node, max(status.time_ns, now_ns))
 
     def detection(self, payload: bytes, now_ns: int, node: str | None = None) -> Taken:
         """Take in a detection's payload."""

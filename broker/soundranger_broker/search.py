@@ -67,8 +67,8 @@ AIR_DB_PER_M = 0.008
 NEAREST_M = 20.0
 # The hearing tables go in steps of this (m).
 TABLE_STEP_M = 10.0
-# A residual below -5 sigma, or above this many late means, adds nothing to any hypothesis.
-EARLY_SIGMAS = 5.0
+# An arrival that is more than this too early (s), or this many late means too late, adds nothing to any hypothesis.
+MOST_EARLY_S = 0.25
 LATE_MEANS = 12.0
 
 
@@ -182,7 +182,7 @@ def _best_arrival(arrivals: Arrivals, node: int, early_s: float, late_s: float, 
     """Return value and index (or -1) of a node's best arrival where sound may come from `early_s` to `late_s`."""
     best, index = -np.inf, -1
     low, high = arrivals.starts[node], arrivals.starts[node + 1]
-    for i in range(_first_after(arrivals.times_s, low, high, early_s - 0.1 * widening), high):
+    for i in range(_first_after(arrivals.times_s, low, high, early_s - MOST_EARLY_S), high):
         if arrivals.times_s[i] > late_s + LATE_MEANS * LATE_MEAN_S:
             break
         if not arrivals.alive[i]:

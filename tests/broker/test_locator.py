@@ -48,7 +48,7 @@ def delivered(
 ) -> list[Event | Incident]:
     """Return the news of a stream in which each detection comes in its delay after its time."""
     for node in range(len(town.names)):
-        locator.status(status_of(town, node))
+        locator.status(status_of(town, node), 0)
     mail = sorted(
         (one.time_ns + round(delay_s * SECOND_NS), DETECTION.encode(one), one.node)
         for one, delay_s in zip(detections, delays_s, strict=True)
@@ -113,7 +113,7 @@ def test_the_first_news_is_out_within_half_a_second_of_the_sixth_arrival(town: "
     heard = town.hear(50.0, 20.0, 20.5, np.random.default_rng(2))
     locator = a_locator()
     for node in range(len(town.names)):
-        locator.status(status_of(town, node))
+        locator.status(status_of(town, node), 0)
     news: list[Event | Incident] = []
     for one in heard[:6]:
         locator.detection(DETECTION.encode(one), one.time_ns, one.node)
@@ -137,7 +137,7 @@ def test_what_the_last_look_does_not_confirm_is_taken_back(town: "Town") -> None
     locator = a_locator()
     heard = town.hear(50.0, 20.0, 20.5, np.random.default_rng(4))
     for node in range(len(town.names)):
-        locator.status(status_of(town, node))
+        locator.status(status_of(town, node), 0)
     for one in heard[:6]:
         locator.detection(DETECTION.encode(one), one.time_ns, one.node)
     (preliminary,) = locator.advance(heard[5].time_ns + SECOND_NS)
@@ -173,12 +173,12 @@ def test_a_node_that_has_said_good_bye_is_not_silent(town: "Town") -> None:
         locator = a_locator()
         news = []
         for node in range(len(town.names)):
-            locator.status(status_of(town, node))
+            locator.status(status_of(town, node), 0)
         for one in before:
             locator.detection(DETECTION.encode(one), one.time_ns, one.node)
         news += locator.advance(EPOCH_NS + 18 * SECOND_NS)
         if said:
-            locator.status(status_of(town, gone, online=False, at_s=10.0))
+            locator.status(status_of(town, gone, online=False, at_s=10.0), 0)
         for one in heard:
             locator.detection(DETECTION.encode(one), one.time_ns, one.node)
         news += locator.advance(EPOCH_NS + 60 * SECOND_NS)

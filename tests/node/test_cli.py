@@ -98,7 +98,7 @@ def test_bad_lines_and_bad_files_are_told_and_the_good_ones_are_done(recording: 
         ("single.wav", 2, "only 1 samples"),
         ("cut.wav", 0, "is cut off"),
         ("numbers.wav", 0, "no finite numbers"),
-        ("silent.wav", 0, ""),
+        ("silent.wav", 0, "nothing but digital silence"),
     ],
 )
 def test_a_bad_file_is_one_sentence_and_no_traceback(tmp_path: Path, name: str, status: int, said: str) -> None:
