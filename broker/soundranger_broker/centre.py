@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -32,6 +33,8 @@ TICK_S = 0.05
 FIGURES_EVERY_NS = 1_000_000_000
 KEEPALIVE_S = 30
 STOP_S = 10.0
+# Beyond its lateness, the locator decides everything once its clock is further ahead than any sound can be late.
+CONCLUDE_NS = 60_000_000_000
 QOS = 1
 
 _LOG = logging.getLogger(__name__)
@@ -57,6 +60,7 @@ class Centre:
         self.locator = locator
         self.received = 0
         self.bad_statuses = 0
+        self._ahead_ns = 0
         self.concluded_ns = 0
         self._address = address
         self._now_ns = now_ns
@@ -85,6 +89,14 @@ class Centre:
             self.stop()
             where = f"{self._address.host}:{self._address.port}"
             raise BrokerError("the MQTT broker", f"does not answer at {where}", "check that it runs, and the address")
+
+    def conclude(self, most_s: float) -> None:
+        """Decide and tell what still waits, for nothing more will come; return after `most_s` at the latest."""
+        self._ahead_ns = self.locator.lateness_ns + CONCLUDE_NS
+        wanted_ns = self._now_ns() + self._ahead_ns
+        give_up_s = time.monotonic() + most_s
+        while self.concluded_ns < wanted_ns and time.monotonic() < give_up_s:
+            time.sleep(TICK_S)
 
     def stop(self) -> None:
         """Handle what has come in, then end."""
@@ -131,7 +143,7 @@ class Centre:
         while not self._stopping.is_set() or not self._queue.empty():
             for topic, ids in self._take().items():
                 self._acknowledge(topic, ids)
-            now_ns = self._now_ns()
+            now_ns = self._now_ns() + self._ahead_ns
             self._tell(self.locator.advance(now_ns))
             self.concluded_ns = now_ns
             self._tell_figures()

@@ -22,8 +22,6 @@ from soundranger_node.messages import Event
 LATENESS_NS = 1_500_000_000
 # How long the embedded broker may take to accept us.
 CONNECT_S = 10.0
-# Once the last sound has passed, everything is decided: the locator's clock is put forward by this to say so.
-CONCLUDE_NS = 30_000_000_000
 # How long the locator may take to conclude.
 CONCLUDE_S = 10.0
 
@@ -39,16 +37,6 @@ class DemoSettings:
     port: int | None
 
 
-@dataclass
-class _Clock:
-    """The wall clock, which can be put forward."""
-
-    ahead_ns: int = 0
-
-    def now_ns(self) -> int:
-        return time.time_ns() + self.ahead_ns
-
-
 def run_demo(
     settings: DemoSettings,
     on_ready: Callable[[str | None, SimulatedTown], None],
@@ -62,7 +50,7 @@ def run_demo(
     Raises:
         SoundrangerError: the broker or the page could not be started.
     """
-    card, lock, clock, hub = Scorecard(), threading.Lock(), _Clock(), Hub()
+    card, lock, hub = Scorecard(), threading.Lock(), Hub()
 
     def on_news(news: News) -> None:
         if isinstance(news, Event):
@@ -83,7 +71,7 @@ def run_demo(
             address = f"http://{settings.host}:{page.port}"
         broker = EmbeddedBroker()
         stack.callback(broker.stop)
-        centre = Centre(broker.address, Locator(LATENESS_NS), clock.now_ns, hub, on_news)
+        centre = Centre(broker.address, Locator(LATENESS_NS), time.time_ns, hub, on_news)
         centre.start(CONNECT_S)
         stack.callback(centre.stop)
         town = SimulatedTown(settings.seed, settings.nodes, broker.address, settings.duration_s)
@@ -92,14 +80,6 @@ def run_demo(
         town.run(on_shot, stopped)
         if not stopped.is_set():
             town.drain()
-            _conclude(centre, clock)
+            centre.conclude(CONCLUDE_S)
         with lock:
             return card.totals()
-
-
-def _conclude(centre: Centre, clock: _Clock) -> None:
-    """Let the locator decide what it still waits for."""
-    clock.ahead_ns = CONCLUDE_NS
-    give_up_s = time.monotonic() + CONCLUDE_S
-    while centre.concluded_ns < clock.now_ns() - CONCLUDE_NS // 2 and time.monotonic() < give_up_s:
-        time.sleep(0.05)

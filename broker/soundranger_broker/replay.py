@@ -151,8 +151,7 @@ def run_replay(
     with ExitStack() as stack:
         page = serve(create_app(hub), settings.host, first_free_port(settings.host, settings.port))
         stack.callback(page.stop)
-        clock = _Forwarded(pace)
-        centre = Centre(address, Locator(round(LATENESS_S * settings.speed * 1e9)), clock.now_ns, hub, on_news)
+        centre = Centre(address, Locator(round(LATENESS_S * settings.speed * 1e9)), pace.now_ns, hub, on_news)
         centre.start(CONNECT_S)
         stack.callback(centre.stop)
         network = VirtualNetwork()
@@ -164,28 +163,10 @@ def run_replay(
         if stopped.is_set():
             return
         left = network.drain(DRAIN_S)
-        clock.conclude(centre)
+        centre.conclude(DRAIN_S)
         if left:
             problem = f"{left} detections were not delivered"
             raise InputError(str(settings.recordings), problem, "choose a lower --speed")
-
-
-class _Forwarded:
-    """The clock of a replay, put forward at its end so that everything is decided."""
-
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
-        self._ahead_ns = 0
-
-    def now_ns(self) -> int:
-        return self._pace.now_ns() + self._ahead_ns
-
-    def conclude(self, centre: Centre) -> None:
-        self._ahead_ns = round((LATENESS_S * self._pace.speed + 60.0) * 1e9)
-        wanted_ns = self.now_ns()
-        give_up_s = time.monotonic() + DRAIN_S
-        while centre.concluded_ns < wanted_ns and time.monotonic() < give_up_s:
-            time.sleep(POLL_S)
 
 
 def _usable(path: Path, say: Callable[[str], None]) -> list[Recording]:
