@@ -83,7 +83,7 @@ class PieceTimebase:
         """Return the UTC of a sample: counted from the start of the recording that it lies in."""
         piece = next((piece for piece in reversed(self.pieces) if sample >= piece.first), self.pieces[0])
         since_start_s = (sample - piece.first) / self.sample_rate_hz
-        return Timing(piece.start_ns + round(since_start_s * 1e9), START_SIGMA_S, "free")
+        return Timing(piece.start_ns + round(since_start_s * 1e9), {"start": START_SIGMA_S}, "free")
 
 
 class ReplaySource:

@@ -38,7 +38,7 @@ class FileTimebase:
 
     def timing(self, sample: float) -> Timing:
         """Return the UTC of a sample."""
-        return Timing(self.start_ns + round(sample / self.sample_rate_hz * 1e9), self.sigma_s, self.tier)
+        return Timing(self.start_ns + round(sample / self.sample_rate_hz * 1e9), {"start": self.sigma_s}, self.tier)
 
 
 class FileSource:

@@ -1,7 +1,8 @@
 """What every source of sound hands to the pipeline: blocks of samples, and a timebase that dates them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import hypot
 from typing import Protocol
 
 import numpy as np
@@ -25,12 +26,35 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A reading of the computer's monotonic clock: what a sample can be dated by once the system clock is good.
+
+    `boot` is the kernel's id of the boot that the clock counts from; `sigma_s` is one standard deviation of the
+    reading itself, for the sample it stands for.
+    """
+
+    boot: str
+    monotonic_ns: int
+    sigma_s: float
+
+
+@dataclass(frozen=True)
 class Timing:
-    """The UTC of a sample, one standard deviation of it, and the tier of the clock it rests on."""
+    """The UTC of a sample, the terms of its standard deviation by name, and the tier of the clock it rests on.
+
+    `undated` is set where the system clock is not good yet: then `time_ns` is only what the clock says, and the sample
+    is to be dated again from the moment.
+    """
 
     time_ns: int
-    sigma_s: float
+    terms_s: Mapping[str, float]
     tier: ClockTier
+    undated: Moment | None = None
+
+    @property
+    def sigma_s(self) -> float:
+        """One standard deviation of the time: all terms together."""
+        return hypot(*self.terms_s.values())
 
 
 class Timebase(Protocol):

@@ -7,17 +7,24 @@ import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from soundranger_node.detector import DEFAULT_LIMIT_PER_MINUTE
 from soundranger_node.errors import InputError
 from soundranger_node.link import LinkSettings
 from soundranger_node.messages import Altitude, Celsius, Decibel, Latitude, Longitude, NodeName, Sigma
 
 # A node whose clock nobody vouches for: what chrony or timesyncd reach on a home network at their worst.
 FREE_CLOCK_SIGMA_S = 0.05
+# What a microphone model's latency is known to, where it is known at all: about two samples at 48 kHz.
+LATENCY_SIGMA_S = 5e-5
+# Half a year of a busy node, and no strain on a small memory card.
+MAX_MB = 100.0
+# After a month nobody waits for a bang any more; a node in a remote place may be visited less often: set it then.
+MAX_AGE_DAYS = 31.0
 # A phone's GPS under open sky.
 POSITION_SIGMA_M = 5.0
 # Where a service keeps its state when its environment names no other place.
@@ -26,6 +33,7 @@ MAX_NAME_LENGTH = 64
 
 # Microphones, converters and sound cards delay by at most a tenth of a second; more is a slip of the unit.
 Latency = Annotated[float, Meta(ge=-0.1, le=0.1)]
+Channel = Annotated[int, Meta(ge=1, le=64)]
 # Below 8 kHz an onset is blurred beyond use; above 192 kHz there is no sound card.
 SampleRate = Annotated[int, Meta(ge=8_000, le=192_000)]
 
@@ -35,35 +43,63 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Place(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the microphone is: WGS84, metres above the ellipsoid, and one standard deviation of all three."""
+    """Where the microphone is: WGS84, metres above the ellipsoid, and one standard deviation of all three.
 
-    lat: Latitude
-    lon: Longitude
-    alt_m: Altitude
+    With `source` "gpsd" the place is surveyed in by a GPS over hours, and lat, lon and alt_m stay unset.
+    """
+
+    source: Literal["configured", "gpsd"] = "configured"
+    lat: Latitude | None = None
+    lon: Longitude | None = None
+    alt_m: Altitude | None = None
     position_sigma_m: Sigma = POSITION_SIGMA_M
     temperature_c: Celsius | None = None
 
 
 class Microphone(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which input to hear, and what is known about it; `channel` counts from 1, no `device` is the system's default."""
+    """Which input to hear, and what is known about it; channels count from 1, no `device` is the system's default.
+
+    `pps_channel` carries the pulse per second of a GPS. `processing` says what becomes of gain control and the like
+    that the sound card does: it is switched "off", the card is "refuse"d, or it is "accept"ed.
+    """
 
     device: str | int | None = None
     sample_rate_hz: SampleRate = 48_000
-    channel: Annotated[int, Meta(ge=1, le=64)] = 1
+    channel: Channel = 1
+    pps_channel: Channel | None = None
     latency_s: Latency = 0.0
+    latency_sigma_s: Annotated[float, Meta(ge=0, le=0.1)] = LATENCY_SIGMA_S
     peak_dbfs_to_spl: Decibel | None = None
+    processing: Literal["off", "refuse", "accept"] = "off"
+
+
+class DetectorSettings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many impulses of a minute are told; what is over it is counted."""
+
+    limit_per_minute: Annotated[int, Meta(ge=1, le=6_000)] = DEFAULT_LIMIT_PER_MINUTE
+
+
+class Clips(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether audio around a detection may leave the node when the broker asks for it."""
+
+    allowed: bool = True
 
 
 class OutboxSettings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where detections wait on disk."""
+    """Where detections wait on disk, and how much of it and for how long they may."""
 
     path: Path
+    max_mb: Annotated[float, Meta(ge=1, le=100_000)] = MAX_MB
+    max_age_days: Annotated[float, Meta(gt=0, le=3_650)] = MAX_AGE_DAYS
 
 
 class Clock(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One standard deviation of the system clock's error, as the owner states it."""
+    """Who is asked how good the system clock is; "trusted" takes the owner's word for it, which is `sigma_s`."""
 
+    source: Literal["auto", "chrony", "gpsd", "kernel", "trusted"] = "auto"
     sigma_s: Annotated[float, Meta(gt=0, le=10)] = FREE_CLOCK_SIGMA_S
+    chrony_socket: str | None = None
+    gpsd: Annotated[str, Meta(pattern=r"^[^:]+:[0-9]+\Z")] = "localhost:2947"
 
 
 class Settings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,6 +111,8 @@ class Settings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mqtt: LinkSettings = LinkSettings()
     outbox: OutboxSettings
     clock: Clock = Clock()
+    detector: DetectorSettings = DetectorSettings()
+    clips: Clips = Clips()
 
 
 def load(path: Path) -> Settings:
@@ -110,9 +148,11 @@ def parse(text: str, hostname: str, environment: Mapping[str, str]) -> Settings:
     if isinstance(outbox, dict):
         outbox.setdefault("path", str(state_folder(environment) / "outbox.sqlite"))
     try:
-        return msgspec.convert(table, Settings, dec_hook=_to_path)
+        settings = msgspec.convert(table, Settings, dec_hook=_to_path)
     except msgspec.ValidationError as error:
         raise _bad_value(str(error)) from None
+    _refuse_half_a_place(settings.place)
+    return settings
 
 
 def node_name(hostname: str) -> str:
@@ -145,6 +185,17 @@ def _refuse_unknown(table: Mapping[str, Any], kind: type[msgspec.Struct], prefix
         inner = hints[key]
         if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
             _refuse_unknown(value, inner, f"{prefix}{key}.")
+
+
+def _refuse_half_a_place(place: Place) -> None:
+    """Raise InputError where the place is configured but lacks a coordinate, or is surveyed but has one."""
+    for key in ("lat", "lon", "alt_m"):
+        given = getattr(place, key) is not None
+        if place.source == "configured" and not given:
+            remedy = 'soundranger-node.example.toml explains every key; with a GPS, set place.source = "gpsd" instead'
+            raise InputError(f"place.{key}", "is missing", remedy)
+        if place.source == "gpsd" and given:
+            raise InputError(f"place.{key}", 'does not go with place.source = "gpsd"', "leave one of the two out")
 
 
 def _bad_value(message: str) -> InputError:

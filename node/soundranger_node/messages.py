@@ -31,6 +31,7 @@ DetectionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}\Z")]
 EventId = DetectionId
 ShortText = Annotated[str, Meta(max_length=256)]
 LongText = Annotated[str, Meta(max_length=4096)]
+TermName = Annotated[str, Meta(min_length=1, max_length=32)]
 FeatureName = Annotated[str, Meta(min_length=1, max_length=64)]
 
 UtcNs = Annotated[int, Meta(ge=EARLIEST_NS, lt=LATEST_NS)]
@@ -63,12 +64,16 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Detection(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """One loud impulse as one node heard it: the UTC of its onset at the microphone, and where the microphone was."""
+    """One loud impulse as one node heard it: the UTC of its onset at the microphone, and where the microphone was.
+
+    `sigma_terms_s` names what `time_sigma_s` is made of: the square root of the sum of their squares.
+    """
 
     id: DetectionId
     node: NodeName
     time_ns: UtcNs
     time_sigma_s: Sigma
+    sigma_terms_s: Annotated[dict[TermName, Duration], Meta(max_length=16)] | None = None
     lat: Latitude
     lon: Longitude
     alt_m: Altitude
@@ -86,16 +91,27 @@ class Detection(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ClockStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """How well a node knows the time: the tier, a bound on its error, where it comes from, and the rate error."""
+    """How well a node knows the time: the tier, a bound on its error, where it comes from, why, and the rate error.
+
+    `good` is false where the clock has not been set yet, so that detections wait for it.
+    """
 
     tier: ClockTier
+    good: bool = True
     bound_s: Duration | None = None
+    sigma_s: Duration | None = None
     source: ShortText | None = None
+    why: LongText | None = None
     ppm: Annotated[float, Meta(ge=-1e6, le=1e6)] | None = None
 
 
 class NodeStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """A node's health, every 30 s and as its last will: place, clock, noise, what waits, what was withheld or lost."""
+    """A node's health, every 30 s and as its last will: place, clock, noise, what waits, what was withheld or lost.
+
+    `outbox` counts what waits to be delivered, `undated` what waits for a good clock. `withheld` counts impulses over
+    the limit per minute, `lost` detections that are gone for good; `lost_to` says to what, by name. `problems` are
+    sentences about what does not work just now, such as a microphone that is unplugged.
+    """
 
     node: NodeName
     online: bool
@@ -108,10 +124,13 @@ class NodeStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
     clock: ClockStatus
     noise_dbfs: Decibel | None = None
     outbox: Count | None = None
+    undated: Count | None = None
     withheld: Count | None = None
     lost: Count | None = None
+    lost_to: Annotated[dict[TermName, Count], Meta(max_length=16)] | None = None
     overflows: Count | None = None
     uptime_s: Duration | None = None
+    problems: Annotated[list[ShortText], Meta(max_length=16)] | None = None
     cpu_c: Celsius | None = None
     temperature_c: Celsius | None = None
     public_key: ShortText | None = None

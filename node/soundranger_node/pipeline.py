@@ -1,8 +1,7 @@
 """The pipeline: from blocks of sound to the detections that a node publishes."""
 
 from dataclasses import dataclass
-
-import numpy as np
+from math import hypot
 
 from soundranger_node.blocks import Block, Timebase
 from soundranger_node.detector import Detector, Impulse
@@ -64,13 +63,15 @@ class Pipeline:
 
     def _detection(self, impulse: Impulse) -> Detection:
         timing = self._timebase.timing(impulse.onset_sample)
+        terms_s = {**timing.terms_s, "onset": impulse.onset_sigma_s}
         self._count += 1
         spl = None if self._peak_dbfs_to_spl is None else round(impulse.peak_dbfs + self._peak_dbfs_to_spl, 2)
         return Detection(
             id=f"{self._node}-{self._boot}-{self._count}",
             node=self._node,
             time_ns=timing.time_ns,
-            time_sigma_s=float(np.hypot(timing.sigma_s, impulse.onset_sigma_s)),
+            time_sigma_s=hypot(*terms_s.values()),
+            sigma_terms_s={name: float(f"{term:.3g}") for name, term in terms_s.items()},
             lat=self._place.lat,
             lon=self._place.lon,
             alt_m=self._place.alt_m,

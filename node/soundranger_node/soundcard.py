@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundranger_node.blocks import Block, Samples
-from soundranger_node.clock import SampleClock
 from soundranger_node.errors import AudioError
+from soundranger_node.timekeeping.sample_clock import SampleClock
 
 # Short enough to add little delay, long enough that a Pi Zero is not woken for nothing.
 BLOCK_S = 0.02

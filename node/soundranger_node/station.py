@@ -3,16 +3,17 @@
 import secrets
 import time
 
-from soundranger_node import __version__
-from soundranger_node.clock import SampleClock
+from soundranger_node import __version__, config
 from soundranger_node.config import Settings
 from soundranger_node.detector import Detector
+from soundranger_node.errors import InputError
 from soundranger_node.link import Link
 from soundranger_node.messages import ClockStatus, NodeStatus
 from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Pipeline, Place
 from soundranger_node.runtime import Node
 from soundranger_node.soundcard import SoundCard
+from soundranger_node.timekeeping.sample_clock import SampleClock
 
 # A bound is three standard deviations.
 BOUND_SIGMAS = 3
@@ -28,7 +29,8 @@ class Station:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._started_s = time.monotonic()
-        microphone, place = settings.microphone, settings.place
+        microphone = settings.microphone
+        self._place = _configured(settings.place)
         self._clock = SampleClock(
             microphone.sample_rate_hz, settings.clock.sigma_s, "free", latency_s=microphone.latency_s
         )
@@ -37,10 +39,10 @@ class Station:
             node=settings.node,
             # A counter starts anew with the process, and a Pi's clock may start anew with it: only chance is unique.
             boot=secrets.token_hex(6),
-            place=Place(place.lat, place.lon, place.alt_m, place.position_sigma_m),
+            place=self._place,
             timebase=self._clock,
-            detector=Detector(microphone.sample_rate_hz),
-            temperature_c=place.temperature_c,
+            detector=Detector(microphone.sample_rate_hz, settings.detector.limit_per_minute),
+            temperature_c=settings.place.temperature_c,
             peak_dbfs_to_spl=microphone.peak_dbfs_to_spl,
         )
         self._outbox = Outbox(settings.outbox.path)
@@ -64,8 +66,7 @@ class Station:
 
     def status(self, lost: int) -> NodeStatus:
         """Return the node's health; `lost` counts the detections that could not be written down."""
-        settings = self._settings
-        place = settings.place
+        settings, place = self._settings, self._place
         return NodeStatus(
             node=settings.node,
             online=True,
@@ -82,5 +83,16 @@ class Station:
             lost=lost,
             overflows=self._source.overflows,
             uptime_s=time.monotonic() - self._started_s,
-            temperature_c=place.temperature_c,
+            temperature_c=settings.place.temperature_c,
         )
+
+
+def _configured(place: config.Place) -> Place:
+    """Return the place of the configuration.
+
+    Raises:
+        InputError: it is to be surveyed in by a GPS.
+    """
+    if place.lat is None or place.lon is None or place.alt_m is None:
+        raise InputError("place.source", "a place surveyed in by gpsd is not there yet", "give lat, lon and alt_m")
+    return Place(place.lat, place.lon, place.alt_m, place.position_sigma_m)

@@ -30,7 +30,7 @@ def test_every_key_of_the_example_is_known_and_every_known_key_is_in_it() -> Non
     settings = config.parse(everything, "host", {})
     assert settings.node == "roof-north"
     assert settings.mqtt.cert == "/etc/soundranger/node.pem"
-    tables = (settings, settings.place, settings.microphone, settings.mqtt, settings.outbox, settings.clock)
+    tables = [settings, *(getattr(settings, name) for name in settings.__struct_fields__ if name != "node")]
     for key in (key for table in tables for key in table.__struct_fields__):
         assert re.search(rf"^(\[{key}\]|{key} = )", everything, flags=re.MULTILINE), key
 
@@ -51,9 +51,10 @@ def test_what_the_file_leaves_out_has_a_default() -> None:
         ("[place]\nlatt = 1", r"place\.latt: is not a known key; did you mean place\.lat\?"),
         (PLACE + "[mqtt]\nusername = 'a'", r"mqtt\.username: is not a known key; did you mean mqtt\.user\?"),
         (PLACE + "[mqttt]\nhost = 'a'", r"mqttt: is not a known key; did you mean mqtt\?"),
-        (PLACE + "[clock]\nzzz = 1", r"clock\.zzz: is not a known key; known here: sigma_s"),
+        (PLACE + "[clock]\nzzz = 1", r"clock\.zzz: is not a known key; known here: source, sigma_s, "),
         ("", r"place: is missing; soundranger-node\.example\.toml explains every key"),
         ("[place]\nlat = 1", r"place\.lon: is missing"),
+        ("[place]\nsource = 'gpsd'\nlat = 1", r"place\.lat: does not go with place\.source = \"gpsd\"; leave one"),
         ("[place]\nlat = 91\nlon = 0\nalt_m = 0", r"place\.lat: .*<= 90"),
         ("[place]\nlat = nan\nlon = 0\nalt_m = 0", r"place\.lat: "),
         ("place = 3", r"place: has a value that cannot be used"),

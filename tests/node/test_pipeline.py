@@ -21,7 +21,7 @@ class SteadyClock:
     """A timebase without error, but not sure of it."""
 
     def timing(self, sample: float) -> Timing:
-        return Timing(START_NS + round(sample / RATE_HZ * 1e9), CLOCK_SIGMA_S, "ntp")
+        return Timing(START_NS + round(sample / RATE_HZ * 1e9), {"clock": CLOCK_SIGMA_S}, "ntp")
 
 
 def sound() -> NDArray[np.float32]:

@@ -44,7 +44,7 @@ class Ticking:
         return self
 
     def timing(self, sample: float) -> Timing:
-        return Timing(NOW_NS + round(sample * 1e6), 1e-3, "free")
+        return Timing(NOW_NS + round(sample * 1e6), {"clock": 1e-3}, "free")
 
     def blocks(self) -> Iterator[Block]:
         number = 0

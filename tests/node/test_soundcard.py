@@ -17,8 +17,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from soundranger_node.blocks import Source
-from soundranger_node.clock import MAX_RATE_ERROR, SampleClock, lower_envelope
 from soundranger_node.soundcard import Delivery, SoundCard, samples_lost
+from soundranger_node.timekeeping.sample_clock import MAX_RATE_ERROR, SampleClock, lower_envelope
 
 RATE_HZ = 48_000
 BLOCK = 960
@@ -27,7 +27,7 @@ START_NS = 1_700_000_000_000_000_000
 # PortAudio is started once a process and reads its surroundings then: each test has a process of its own.
 PRELUDE = """
 import sys, threading, time
-from soundranger_node.clock import SampleClock
+from soundranger_node.timekeeping.sample_clock import SampleClock
 from soundranger_node.soundcard import SoundCard, devices
 card = SoundCard("pulse", 48_000, 2, SampleClock(48_000, 0.05, "free"))
 """

@@ -39,7 +39,8 @@ class SimulatedTimebase:
     def timing(self, sample: float) -> Timing:
         """Return the UTC of a sample as the node knows it."""
         since_start_s = sample / self.sample_rate_hz + self.node.clock_error_s
-        return Timing(self.start_ns + round(since_start_s * NS_PER_S), self.node.clock_sigma_s, self.node.clock_tier)
+        terms_s = {"clock": self.node.clock_sigma_s}
+        return Timing(self.start_ns + round(since_start_s * NS_PER_S), terms_s, self.node.clock_tier)
 
 
 class SimulatedSource:

@@ -126,9 +126,8 @@ class SampleClock:
         offset, slope, fit_sigma_s = self._line(segment)
         x = (sample - segment.first) / self._sample_rate_hz
         seconds = x + offset + slope * x - self._latency_s
-        return Timing(
-            segment.origin_ns + round(seconds * 1e9), float(np.hypot(self._clock_sigma_s, fit_sigma_s)), self._tier
-        )
+        terms_s = {"clock": self._clock_sigma_s, "fit": fit_sigma_s}
+        return Timing(segment.origin_ns + round(seconds * 1e9), terms_s, self._tier)
 
     def _line(self, segment: _Segment) -> tuple[float, float, float]:
         x, y = segment.closed()
