@@ -9,7 +9,7 @@ demo: $(VENV)/installed-broker
 	$(BIN)/soundranger-broker demo
 
 test: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 	$(BIN)/pytest -m slow
 
 lint: $(VENV)/installed-dev
@@ -17,7 +17,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-dev
+bench: $(VENV)/installed-bench
 	$(BIN)/python bench/run.py
 
 # One marker an extra: `make demo` on a fresh machine installs no test tools.
