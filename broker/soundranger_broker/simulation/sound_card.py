@@ -164,23 +164,26 @@ class PulseChannel:
     absent: range = range(0)
 
     def render(self, first: int, count: int) -> Samples:
-        """Return samples `first` to `first + count`, shape (count,); lost ones count."""
+        """Return samples `first` to `first + count`, shape (count,); lost ones count.
+
+        The noise is another where the samples are cut otherwise.
+        """
         card = self.card
         samples = np.arange(first, first + count, dtype=float)
         signal = np.random.default_rng([card.seed, 2, first]).normal(0, self.noise, count)
-        start_ns = card.start_ns + card.utc_offset_ns
-        stop_s = card.true_s(first + count)
-        for second in range(-(-start_ns // NS_PER_S), (start_ns + round(stop_s * NS_PER_S)) // NS_PER_S + 1):
-            rise_s = (second * NS_PER_S - start_ns) / NS_PER_S
-            if stop_s - rise_s > self._reach_s() or second - start_ns // NS_PER_S in self.absent:
-                continue
-            signal += self._step(samples - self._sample_at(rise_s))
-            signal -= self._step(samples - self._sample_at(rise_s + self.width_s))
+        origin_ns = card.start_ns + card.utc_offset_ns
+        heard_ns = origin_ns + round((card.true_s(first) - self._reach_s()) * NS_PER_S)
+        stop_ns = origin_ns + round(card.true_s(first + count) * NS_PER_S)
+        for second in range(-(-max(heard_ns, origin_ns) // NS_PER_S), stop_ns // NS_PER_S + 1):
+            if second - origin_ns // NS_PER_S not in self.absent:
+                rise_s = (second * NS_PER_S - origin_ns) / NS_PER_S
+                signal += self._step(samples - self._sample_at(rise_s))
+                signal -= self._step(samples - self._sample_at(rise_s + self.width_s))
         return np.clip(signal, -1, 1).astype(np.float32)
 
     def _reach_s(self) -> float:
-        """Return how long after its rise a pulse is done with, a block included."""
-        return self.width_s + 10 * (self.coupling_s or 0.0) + 2.0
+        """Return for how long a pulse is heard after its rise."""
+        return self.width_s + 10 * (self.coupling_s or 0.0) + 1e-3
 
     def _sample_at(self, true_s: float) -> float:
         """Return the sample that is taken at a time: the rate error is small, so two steps find it."""
