@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from soundranger_node.blocks import Block, Samples
 from soundranger_node.errors import AudioError
-from soundranger_node.timekeeping.sample_clock import SampleClock
+from soundranger_node.timekeeping.domain import recorded_monotonic_ns
+from soundranger_node.timekeeping.station_clock import StationClock
 
 # Short enough to add little delay, long enough that a Pi Zero is not woken for nothing.
 BLOCK_S = 0.02
@@ -26,8 +27,6 @@ CLOSE_S = 2.0
 QUEUE_S = 30.0
 # A microphone of two channels is often wired to give nothing with one; more than two nobody needs unasked.
 USUAL_CHANNELS = 2
-# An ADC time further back than this is no time: a driver that knows none gives zero.
-MAX_ADC_DELAY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,25 +41,23 @@ class InputDevice:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What one callback brought: samples, the count of frames before them, times in seconds, and the UTC of its call.
+    """What one callback brought: samples, the count of frames before them, the driver's times, and ours at its call.
 
-    `adc_s` (of the first sample) and `current_s` (of the call) are on the sound card's own clock.
+    `adc_s` (of the first sample) and `current_s` (of the call) are on the sound card's own clock, in seconds.
     """
 
     samples: Samples
     first: int
     adc_s: float
     current_s: float
-    called_ns: int
+    monotonic_ns: int
+    utc_ns: int
     overflow: bool
 
     def recorded_ns(self, sample_rate_hz: float) -> int:
-        """Return the UTC of the first sample: never less than a block before the call, whatever the driver says."""
+        """Return the monotonic time of the first sample."""
         block_s = len(self.samples) / sample_rate_hz
-        delay_s = self.current_s - self.adc_s
-        if delay_s > MAX_ADC_DELAY_S:
-            delay_s = block_s
-        return self.called_ns - round(max(delay_s, block_s) * 1e9)
+        return recorded_monotonic_ns(self.adc_s, self.current_s, self.monotonic_ns, self.utc_ns, block_s)
 
 
 def samples_lost(before: Delivery, after: Delivery, sample_rate_hz: float) -> int:
@@ -89,7 +86,7 @@ class SoundCard:
     `overflows` counts the gaps where the computer was too slow for the sound.
     """
 
-    def __init__(self, device: str | int | None, sample_rate_hz: int, channel: int, clock: SampleClock) -> None:
+    def __init__(self, device: str | int | None, sample_rate_hz: int, channel: int, clock: StationClock) -> None:
         self.overflows = 0
         self._device = device
         self._sample_rate_hz = sample_rate_hz
@@ -105,7 +102,7 @@ class SoundCard:
         return float(self._sample_rate_hz)
 
     @property
-    def timebase(self) -> SampleClock:
+    def timebase(self) -> StationClock:
         """Dates the samples that `blocks` has yielded so far."""
         return self._clock
 
@@ -151,11 +148,10 @@ class SoundCard:
 
     def _take(self, frames: NDArray[np.float32], count: int, times: Any, status: Any) -> None:
         """Queue what the sound card brings; runs in PortAudio's thread. Frames that find no room are counted."""
-        called_ns = time.time_ns()
+        monotonic_ns, utc_ns = time.monotonic_ns(), time.time_ns()
         samples = frames[:, self._channel - 1].copy()
-        delivery = Delivery(
-            samples, self._frames, times.inputBufferAdcTime, times.currentTime, called_ns, bool(status.input_overflow)
-        )
+        adc_s, current_s = times.inputBufferAdcTime, times.currentTime
+        delivery = Delivery(samples, self._frames, adc_s, current_s, monotonic_ns, utc_ns, bool(status.input_overflow))
         self._frames += count
         with suppress(queue.Full):
             self._deliveries.put_nowait(delivery)

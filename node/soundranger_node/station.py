@@ -8,12 +8,14 @@ from soundranger_node.config import Settings
 from soundranger_node.detector import Detector
 from soundranger_node.errors import InputError
 from soundranger_node.link import Link
-from soundranger_node.messages import ClockStatus, NodeStatus
+from soundranger_node.messages import NodeStatus
 from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Pipeline, Place
 from soundranger_node.runtime import Node
 from soundranger_node.soundcard import SoundCard
-from soundranger_node.timekeeping.sample_clock import SampleClock
+from soundranger_node.timekeeping.quality import ClockQuality
+from soundranger_node.timekeeping.station_clock import StationClock
+from soundranger_node.timekeeping.system_clock import boot_id, read_clocks
 
 # A bound is three standard deviations.
 BOUND_SIGMAS = 3
@@ -31,8 +33,14 @@ class Station:
         self._started_s = time.monotonic()
         microphone = settings.microphone
         self._place = _configured(settings.place)
-        self._clock = SampleClock(
-            microphone.sample_rate_hz, settings.clock.sigma_s, "free", latency_s=microphone.latency_s
+        sigma_s = settings.clock.sigma_s
+        self._clock = StationClock(
+            microphone.sample_rate_hz,
+            boot=boot_id(),
+            read=read_clocks(),
+            quality=ClockQuality("free", True, sigma_s, BOUND_SIGMAS * sigma_s, "trusted", "nobody vouches for it"),
+            latency_s=microphone.latency_s,
+            latency_sigma_s=microphone.latency_sigma_s,
         )
         self._source = SoundCard(microphone.device, microphone.sample_rate_hz, microphone.channel, self._clock)
         self._pipeline = Pipeline(
@@ -76,7 +84,7 @@ class Station:
             lon=place.lon,
             alt_m=place.alt_m,
             position_sigma_m=place.position_sigma_m,
-            clock=ClockStatus(tier="free", bound_s=BOUND_SIGMAS * settings.clock.sigma_s, ppm=self._clock.ppm),
+            clock=self._clock.status(),
             noise_dbfs=self._pipeline.noise_dbfs,
             outbox=self._outbox.depth,
             withheld=self._pipeline.withheld,

@@ -1,120 +1,126 @@
-"""The sample clock: dates the samples of a sound card from the times at which its blocks came.
+"""The sample clock: which monotonic time a sample of a sound card was taken at, from the times that its blocks bear.
 
-A block is never early but often late, so the true relation of sample count to UTC is the line that touches the times
-from below: their lower convex hull (Moon, Skelly, Towsley 1999, "Estimation and removal of clock skew from network
-delay measurements", INFOCOM; as a hull by Zhang, Liu, Xia 2002).
+Monotonic, because the system clock's steps do not show in it: what `date` says holds whatever becomes of UTC.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from math import ceil, floor, hypot
 
 import numpy as np
 from numpy.typing import NDArray
 
-from soundranger_node.blocks import Timing
-from soundranger_node.messages import ClockTier
+from soundranger_node.timekeeping.envelope import MIN_POINTS, Floats
+from soundranger_node.timekeeping.lateness import FEW_SIGMA_S, WINDOW_S, Fit, Prior, fit
 
-# Long enough that a hull over it gives the rate to a few ppm, short enough to follow a crystal's temperature.
-WINDOW_S = 60
-# Sound cards' crystals are within 100 ppm; cheap USB ones have been seen at 300.
-MAX_RATE_ERROR = 500e-6
-# Far above the lateness of a whole second's most punctual block, far below what a step of the clock usually is.
+# For questions about the past, and for teeth that are too long for a window.
+KEEP_S = 240.0
+# Far above the lateness of a whole second's most punctual block, far below a loss of samples that matters.
 JUMP_S = 5e-3
-# A jump can only be told from noise once the line rests on a few seconds.
-MIN_SECONDS_FOR_JUMP = 3
-# The line over a settled window was within this in simulation with 1 ms of mean lateness.
-FIT_SIGMA_S = 1e-4
-# A line over the first seconds, or right after a jump, may sit on a late block.
-UNSETTLED_FIT_SIGMA_S = 1e-3
+# A starved computer can be late for whole seconds; after this many it is the samples that are fewer.
+LATE_SECONDS = 3
+# The most punctual block of a second is compared with those of the last few.
+LEVEL_SECONDS = 5
+# A new segment has a fit at every question until this much of it is there, then one a second.
+YOUNG_S = 2.0
+# Over a restart, a crystal's rate may have wandered this far.
+RATE_WANDER = 2e-6
 # Detections are dated within seconds of their sound; a few segments back is ample.
 MAX_SEGMENTS = 8
-
-
-def lower_envelope(x: NDArray[np.float64], y: NDArray[np.float64], max_slope: float) -> tuple[float, float]:
-    """Return (offset, slope) of the line below all points that is closest to them on average.
-
-    `x` and `y` have shape (n,), n >= 1, `x` increasing. It is the edge of the lower convex hull at the mean of `x`;
-    the slope is held within `max_slope`, the offset is the largest that keeps the line below all points.
-    """
-    hull: list[int] = []
-    for point in range(len(x)):
-        while len(hull) > 1 and not _turns_left(x, y, hull[-2], hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    slope = 0.0
-    if len(hull) > 1:
-        edge = int(np.clip(np.searchsorted(x[hull], x.mean()), 1, len(hull) - 1))
-        left, right = hull[edge - 1], hull[edge]
-        slope = float(np.clip((y[right] - y[left]) / (x[right] - x[left]), -max_slope, max_slope))
-    return float(np.min(y - slope * x)), slope
-
-
-def _turns_left(x: NDArray[np.float64], y: NDArray[np.float64], a: int, b: int, c: int) -> bool:
-    return bool((x[b] - x[a]) * (y[c] - y[a]) > (y[b] - y[a]) * (x[c] - x[a]))
+# Questions come about the same few seconds again and again.
+MAX_FITS = 8
 
 
 @dataclass
 class _Segment:
-    """A stretch without a jump. A second of it is its most punctual block: seconds of samples, and its excess of UTC.
+    """A stretch without a jump: its blocks' nominal seconds `x` since its first sample, and the excess `y` of time.
 
-    `x` counts nominal seconds since the segment's first sample; `y` is (UTC - origin) - x, in seconds.
+    `block_s` is a block's length, `level` holds the least excess of the last seconds, `second` is the first point of
+    the running second, `late` the first of those that wait for a verdict.
     """
 
+    number: int
     first: int
     origin_ns: int
-    x: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_S))
-    y: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW_S))
+    prior: Prior
+    x: Floats = field(default_factory=lambda: np.empty(1024))
+    y: Floats = field(default_factory=lambda: np.empty(1024))
+    count: int = 0
+    second: int = 0
+    late: list[int] = field(default_factory=list)
+    block_s: float = np.inf
+    level: deque[float] = field(default_factory=lambda: deque(maxlen=LEVEL_SECONDS))
 
-    def closed(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the seconds that are over; the first one already while it runs."""
-        end = max(1, len(self.x) - 1)
-        return np.array(self.x)[:end], np.array(self.y)[:end]
+    def append(self, x: float, y: float) -> None:
+        if self.count == len(self.x):
+            self._make_room()
+        if self.count:
+            self.block_s = min(self.block_s, x - float(self.x[self.count - 1]))
+        self.x[self.count], self.y[self.count] = x, y
+        self.count += 1
+
+    def _make_room(self) -> None:
+        """Forget what is too old, and make the arrays longer where that is not enough."""
+        old = min(int(np.searchsorted(self.x, self.x[-1] - KEEP_S)), self.second, *self.late)
+        size = len(self.x) if old > len(self.x) // 2 else 2 * len(self.x)
+        for name in ("x", "y"):
+            grown = np.empty(size)
+            grown[: self.count - old] = getattr(self, name)[old:]
+            setattr(self, name, grown)
+        self.count -= old
+        self.second -= old
+        self.late = [start - old for start in self.late]
+
+    def drop(self, points: NDArray[np.intp]) -> None:
+        """Remove points of the running second."""
+        for name in ("x", "y"):
+            values = getattr(self, name)
+            kept = np.delete(values[: self.count], points)
+            values[: len(kept)] = kept
+        self.count -= len(points)
 
 
 class SampleClock:
-    """Dates samples: feed it the time of each block's first sample, ask it for the UTC of any sample.
+    """Dates samples: feed it the monotonic time of each block's first sample, ask it for that of any sample."""
 
-    `clock_sigma_s` and `tier` describe the system clock; `latency_s` is how long the microphone itself delays sound.
-    """
-
-    def __init__(self, sample_rate_hz: float, clock_sigma_s: float, tier: ClockTier, latency_s: float = 0.0) -> None:
+    def __init__(self, sample_rate_hz: float) -> None:
         self._sample_rate_hz = sample_rate_hz
-        self._clock_sigma_s = clock_sigma_s
-        self._tier: ClockTier = tier
-        self._latency_s = latency_s
         self._segments: deque[_Segment] = deque(maxlen=MAX_SEGMENTS)
+        self._fits: OrderedDict[tuple[int, float], Fit] = OrderedDict()
         self._restart = True
 
     @property
     def ppm(self) -> float:
         """How many millionths the samples come slower than their nominal rate; 0 before there is a fit."""
-        return self._line(self._segments[-1])[1] * 1e6 if self._segments else 0.0
+        return self._rate(self._segments[-1]) * 1e6 if self._segments else 0.0
 
     def restart(self) -> None:
         """Begin a new segment with the next block: samples were lost."""
         self._restart = True
 
-    def add(self, sample: int, time_ns: int) -> None:
-        """Take the UTC at which a sample (the first of a block) was recorded, as far as the system knows: or later."""
+    def add(self, sample: int, monotonic_ns: int) -> None:
+        """Take the monotonic time at which a sample (the first of a block) was taken, as far as is known: or later.
+
+        Samples only ever count up.
+        """
         if self._restart:
-            self._segments.append(_Segment(sample, time_ns))
+            self._begin(sample, monotonic_ns)
             self._restart = False
         segment = self._segments[-1]
         x = (sample - segment.first) / self._sample_rate_hz
-        y = (time_ns - segment.origin_ns) * 1e-9 - x
-        if segment.x and int(segment.x[-1]) == int(x):
-            if y < segment.y[-1]:
-                segment.x[-1], segment.y[-1] = x, y
-            return
-        if self._has_jumped(segment):
-            self._split(segment)
-            self.add(sample, time_ns)
-            return
-        segment.x.append(x)
-        segment.y.append(y)
+        y = (monotonic_ns - segment.origin_ns) * 1e-9 - x
+        if segment.count and int(x) > int(segment.x[segment.second]):
+            self._close_second(segment)
+            if segment is not self._segments[-1]:
+                self.add(sample, monotonic_ns)
+                return
+            segment.second = segment.count
+        segment.append(x, y)
 
-    def timing(self, sample: float) -> Timing:
-        """Return the UTC of a sample; the segment that it fell into is the one that counts.
+    def date(self, sample: float) -> tuple[int, float]:
+        """Return the monotonic time of a sample, ns, and one standard deviation of it, seconds.
+
+        The segment that the sample fell into is the one that counts.
 
         Raises:
             ValueError: no block has come yet.
@@ -123,28 +129,69 @@ class SampleClock:
             raise ValueError("no block has come yet")
         started = [segment for segment in self._segments if segment.first <= sample]
         segment = started[-1] if started else self._segments[0]
-        offset, slope, fit_sigma_s = self._line(segment)
         x = (sample - segment.first) / self._sample_rate_hz
-        seconds = x + offset + slope * x - self._latency_s
-        terms_s = {"clock": self._clock_sigma_s, "fit": fit_sigma_s}
-        return Timing(segment.origin_ns + round(seconds * 1e9), terms_s, self._tier)
+        found = self._fit(segment, x)
+        if found is None:
+            excess_s, sigma_s = float(segment.y[: segment.count].min()), FEW_SIGMA_S
+        else:
+            excess_s, sigma_s = found.at(x)
+            # A block is dated back from its end at the nominal rate: a microsecond in 20 ms at 50 ppm.
+            excess_s -= found.line.slope * segment.block_s
+        return segment.origin_ns + round((x + excess_s) * 1e9), sigma_s
 
-    def _line(self, segment: _Segment) -> tuple[float, float, float]:
-        x, y = segment.closed()
-        offset, slope = lower_envelope(x, y, MAX_RATE_ERROR)
-        floor_s = FIT_SIGMA_S if len(x) >= MIN_SECONDS_FOR_JUMP else UNSETTLED_FIT_SIGMA_S
-        return offset, slope, max(floor_s, float(np.median(y - offset - slope * x)))
+    def _fit(self, segment: _Segment, x: float) -> Fit | None:
+        """Return the fit for a time of a segment: to a window with it in the middle or near the end; None if young."""
+        points = segment.x[: segment.count]
+        last = float(points[-1])
+        end = last if last < YOUNG_S else min(floor(last), max(ceil(x + WINDOW_S / 2), floor(points[0] + WINDOW_S)))
+        key = (segment.number, end)
+        if key not in self._fits:
+            if np.searchsorted(points, end, side="right") < MIN_POINTS:
+                return None
+            self._fits[key] = fit(points, segment.y[: segment.count], end, segment.prior)
+            if len(self._fits) > MAX_FITS:
+                self._fits.popitem(last=False)
+        return self._fits[key]
 
-    def _has_jumped(self, segment: _Segment) -> bool:
-        if len(segment.x) <= MIN_SECONDS_FOR_JUMP:
-            return False
-        offset, slope, _ = self._line(segment)
-        return abs(segment.y[-1] - offset - slope * segment.x[-1]) > JUMP_S
+    def _rate(self, segment: _Segment) -> float:
+        found = self._fit(segment, float(segment.x[segment.count - 1]))
+        return segment.prior.rate if found is None else found.line.slope
 
-    def _split(self, segment: _Segment) -> None:
-        """Move the last second of a segment into a new one."""
-        x, y = segment.x.pop(), segment.y.pop()
-        first = segment.first + round(x * self._sample_rate_hz)
-        self._segments.append(_Segment(first, segment.origin_ns + round((x + y) * 1e9)))
-        self._segments[-1].x.append(0.0)
-        self._segments[-1].y.append(0.0)
+    def _close_second(self, segment: _Segment) -> None:
+        """Judge the second that is over: a jump ends the segment, a few times too early are no times."""
+        above = segment.y[segment.second : segment.count] - min(segment.level, default=-np.inf)
+        early = np.flatnonzero(above < -JUMP_S)
+        if early.size and 2 * early.size > len(above) - early[0]:
+            self._split(segment, segment.second + int(early[0]))
+        elif segment.level and above.min() > JUMP_S:
+            segment.late.append(segment.second)
+            if len(segment.late) == LATE_SECONDS:
+                self._split(segment, segment.late[0])
+        else:
+            segment.drop(segment.second + early)
+            segment.late.clear()
+            segment.level.append(float(segment.y[segment.second : segment.count].min()))
+
+    def _split(self, segment: _Segment, start: int) -> None:
+        """Move the points from `start` on into a new segment."""
+        points = list(zip(segment.x[start : segment.count], segment.y[start : segment.count], strict=True))
+        segment.count = start
+        for x, y in points:
+            sample = segment.first + round(x * self._sample_rate_hz)
+            monotonic_ns = segment.origin_ns + round((x + y) * 1e9)
+            if segment is self._segments[-1]:
+                self._begin(sample, monotonic_ns)
+            begun = self._segments[-1]
+            x_begun = (sample - begun.first) / self._sample_rate_hz
+            begun.append(x_begun, (monotonic_ns - begun.origin_ns) * 1e-9 - x_begun)
+
+    def _begin(self, sample: int, monotonic_ns: int) -> None:
+        """Begin a segment; the card stays the same, and so does what is known of it."""
+        number, prior = 0, Prior()
+        if self._segments:
+            last = self._segments[-1]
+            number, prior = last.number + 1, last.prior
+            found = self._fit(last, float(last.x[last.count - 1]))
+            if found is not None and last.x[last.count - 1] - last.x[0] >= WINDOW_S:
+                prior = Prior(found.line.slope, hypot(found.line.slope_sigma, RATE_WANDER), found.spread_s)
+        self._segments.append(_Segment(number, sample, monotonic_ns, prior))

@@ -1,0 +1,20 @@
+"""The computer's clocks, read: the only place of the timekeeping that does."""
+
+import time
+from pathlib import Path
+
+from soundranger_node.timekeeping.utc_clock import ClockRead, narrowest
+
+# The first reads after a sleep are slow; of a handful one is rarely interrupted.
+READS = 5
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def read_clocks() -> ClockRead:
+    """Return the narrowest of several reads of the system clock between two of the monotonic clock."""
+    return narrowest((time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(READS))
+
+
+def boot_id() -> str:
+    """Return the kernel's id of this boot: what monotonic times of two runs can be compared by."""
+    return BOOT_ID.read_text(encoding="ascii").strip()
