@@ -4,6 +4,8 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -72,6 +74,15 @@ class Chronyd:
         """End it and remove what it left."""
         self.kill()
         shutil.rmtree(self._folder)
+
+
+def tell_refclock(path: Path, ahead_s: float) -> None:
+    """Be a chronyd's `refclock SOCK`: say how far the system clock is ahead of the true time."""
+    seconds, rest_ns = divmod(time.time_ns(), 1_000_000_000)
+    # struct sock_sample of chrony's refclock_sock.c: time, offset, no pulse, no leap second, padding, magic.
+    sample = struct.pack("@lldiiii", seconds, rest_ns // 1_000, -ahead_s, 0, 0, 0, 0x534F434B)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(sample, str(path))
 
 
 @pytest.fixture
@@ -151,7 +162,7 @@ class Gpsd:
         """Start it with these sentences, some hundred a second; return once it listens."""
         self._sentences.write_text(nmea)
         # Started as root, gpsd drops to a user that is to read no more than the pseudo-terminal.
-        command = [self._program, "-q", "-c", "0.01", "-P", str(self.port), str(self._sentences)]
+        command = [*_own_shared_memory(), self._program, "-q", "-c", "0.01", "-P", str(self.port), str(self._sentences)]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -164,6 +175,17 @@ class Gpsd:
             self._process.wait()
             Path(f"/tmp/gpsfake-{self._process.pid}.sock").unlink(missing_ok=True)
             self._process = None
+
+
+def _own_shared_memory() -> list[str]:
+    """Return what runs a program so that its shared memory is seen by nobody else, where that is possible.
+
+    gpsd tells the time there to whoever reads it: this computer's own chronyd must not follow what a test made up.
+    """
+    unshare = shutil.which("unshare", path=SEARCH_PATH)
+    prefix = [unshare, "--ipc"] if unshare else []
+    works = bool(prefix) and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
+    return prefix if works else []
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 import itertools
 import logging
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.node.timekeeping.conftest import HOST, Chronyd, Gpsd, Nmea, wait_until
+from tests.node.timekeeping.conftest import HOST, Chronyd, Gpsd, Nmea, tell_refclock, wait_until
 
 from soundranger_node.config import Clock
 from soundranger_node.timekeeping import watch as watch_module
@@ -140,6 +141,27 @@ def test_a_real_chronyd_that_comes_and_goes_makes_the_clock_good_and_not_good(
 
     synchronised_chronyd.start()
     wait_until(lambda: looks[-1][0].good)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(("refid", "tier", "sigma_s"), [("GPS", "gps", 0.01), ("PPS", "pps", 1e-5)])
+def test_a_real_chronyd_with_a_refclock_is_judged_by_the_refclocks_name(
+    watch: Callable[..., Looks], chronyd: Callable[..., Chronyd], refid: str, tier: str, sigma_s: float
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "refclock"
+        daemon = chronyd("port 0", f"refclock SOCK {path} refid {refid} poll 0 filter 1")
+        looks = watch(Clock(source="auto", chrony_socket=daemon.socket))
+
+        def good() -> bool:
+            tell_refclock(path, ahead_s=0.0)
+            return bool(looks) and looks[-1][0].good and looks[-1][0].sigma_s < 1.5 * sigma_s
+
+        wait_until(good)
+    quality = looks[-1][0]
+    assert (quality.tier, quality.source) == (tier, f"chrony: {refid}")
+    assert quality.sigma_s == pytest.approx(sigma_s, rel=0.5)
 
 
 @pytest.mark.slow
