@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -50,9 +51,9 @@ class Chronyd:
 
     def start(self) -> None:
         """Return once it takes commands."""
-        # As root it would drop to a user that may not use the folder; else it would refuse to run.
-        user = ("-u", "root") if os.geteuid() == 0 else ("-U",)
-        command = [self._program, "-x", "-d", *user, "-f", str(self._folder / "conf")]
+        # It stays the user that it is started as: another one may not use the folder, and -U lets it be any.
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        command = [self._program, "-x", "-d", "-U", "-u", user, "-f", str(self._folder / "conf")]
         Path(self.socket).unlink(missing_ok=True)
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
