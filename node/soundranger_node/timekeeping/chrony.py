@@ -100,14 +100,15 @@ def ask_chrony(address: str | None) -> Tracking | Absent:
             env={**os.environ, "LC_ALL": "C"},
         )
     except FileNotFoundError:
-        return Absent("chrony is not installed")
+        return Absent("chrony is not installed (sudo apt install chrony)")
     except subprocess.TimeoutExpired:
-        return Absent("chronyd does not answer")
+        return Absent("chronyd does not answer (sudo systemctl restart chrony)")
     except (OSError, ValueError) as error:
         return Absent(f"chronyc cannot be run ({error})")
     text = done.stdout.decode("utf-8", errors="replace")
     if done.returncode != 0:
-        return Absent("chronyd is not running, or not to be reached")
+        where = "" if address is None else f" by this user at {address}"
+        return Absent(f"chronyd is not running, or not to be reached{where} (sudo systemctl restart chrony)")
     try:
         return parse_tracking(text)
     except ValueError as error:

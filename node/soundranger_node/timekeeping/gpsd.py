@@ -62,11 +62,11 @@ class Version(Report, frozen=True, tag="VERSION"):
     release: str
 
 
-class Device(msgspec.Struct, frozen=True):
-    """A receiver; `driver` is set once gpsd has recognised its protocol."""
+class Device(Report, frozen=True, tag="DEVICE"):
+    """A receiver that gpsd reads; sent with `activated` 0 when it is gone, else with a time or without."""
 
     path: str = ""
-    driver: str | None = None
+    activated: str | float | None = None
 
 
 class Devices(Report, frozen=True, tag="DEVICES"):
@@ -142,8 +142,8 @@ class Complaint(Report, frozen=True, tag="ERROR"):
     message: str = ""
 
 
-AnyReport = Version | Devices | Fix | Sky | Pps | Complaint
-CLASSES = frozenset({"VERSION", "DEVICES", "TPV", "SKY", "PPS", "ERROR"})
+AnyReport = Version | Device | Devices | Fix | Sky | Pps | Complaint
+CLASSES = frozenset({"VERSION", "DEVICE", "DEVICES", "TPV", "SKY", "PPS", "ERROR"})
 
 
 class _Kind(msgspec.Struct):
@@ -247,7 +247,7 @@ class GpsView:
 
     def __init__(self) -> None:
         self._release = ""
-        self._devices = 0
+        self._devices: set[str] = set()
         self._satellites_used = 0
         self._fix = Fix()
         self._fix_came_s: float | None = None
@@ -260,7 +260,11 @@ class GpsView:
             case Version():
                 self._release = report.release
             case Devices():
-                self._devices = len(report.devices)
+                self._devices = {device.path for device in report.devices}
+            case Device(activated=0):
+                self._devices.discard(report.path)
+            case Device():
+                self._devices.add(report.path)
             case Sky(satellites=list(satellites)):
                 self._satellites_used = sum(satellite.used for satellite in satellites)
             case Fix():
@@ -277,7 +281,7 @@ class GpsView:
         fits = [fit for series in self._pulses.values() if (fit := series.fit(now_s)) is not None]
         return GpsReport(
             release=self._release,
-            devices=self._devices,
+            devices=len(self._devices),
             mode=self._fix.mode,
             satellites_used=self._satellites_used,
             late_s=self._late_s,

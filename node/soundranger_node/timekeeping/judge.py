@@ -25,6 +25,8 @@ FLOOR_S: dict[ClockTier, float] = {"pps": 1e-5, "gps": 1e-2, "ntp": 1e-4, "free"
 UNSET_SIGMA_S = 86_400.0
 # How far a crystal's rate wanders, with the weather, from what the daemon that steered it has last set.
 UNATTENDED_RATE = 5e-6
+# A clock that is known to be this wrong has not been set yet; Debian's chrony steps it then, instead of slewing.
+WRONG_S = 1.0
 # A measurement every 17 minutes is chrony's slowest habit: three missed in a row mean that its source is gone.
 OLD_MEASUREMENT_S = 3_600.0
 # Pulses and fixes come every second; after some missed ones they no longer speak for the present.
@@ -118,11 +120,14 @@ def _by_chrony_or_kernel(reports: Reports) -> ClockQuality:
 def _by_chrony(reports: Reports) -> ClockQuality:
     tracking = reports.chrony
     if isinstance(tracking, Absent):
-        return _unset("chrony", f"{tracking.reason}: sudo apt install chrony")
+        return _unset("chrony", tracking.reason)
     if not tracking.synchronised:
         return _unset("chrony", "chrony has no source of time yet: `chronyc sources` shows what it tries")
     if tracking.local:
         return _unset("chrony", "chrony follows only this computer's own clock: give it a server or a GPS")
+    if abs(tracking.ahead_s) > WRONG_S:
+        off = f"this clock is {amount(tracking.ahead_s)} off, and that it is being put right"
+        return _unset("chrony", f"chrony says that {off}: `sudo chronyc makestep` does it at once")
     quality = replace(_tier_of_reference(tracking), leap=tracking.leap)
     age_s = reports.utc_s - tracking.measured_s
     if age_s > OLD_MEASUREMENT_S:
@@ -254,7 +259,7 @@ def _disputed(steered: ClockQuality, alone: ClockQuality) -> ClockQuality:
         steered,
         sigma_s=max(steered.sigma_s, abs(alone.ahead_s)),
         bound_s=None,
-        why=f"{steered.why}, but {off}: look at `chronyc sources` and at the edge and the wiring of the pulse",
+        why=f"{steered.why}, but {off}: one is wrong, the clock's sources or the pulse's edge or wiring",
     )
 
 

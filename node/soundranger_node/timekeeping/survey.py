@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from soundranger_node.messages import Altitude, Count, Latitude, Longitude, Metres, Sigma, UtcNs
+from soundranger_node.messages import EARLIEST_NS, LATEST_NS, Altitude, Count, Latitude, Longitude, Metres, Sigma, UtcNs
 from soundranger_node.timekeeping.gpsd import MAD_TO_SIGMA, MODE_3D, Fix
 
 # Fixes a minute apart already say nearly the same; medians of a minute keep six hours in a few kB.
@@ -44,6 +44,7 @@ MEDIAN_PENALTY = math.pi / 2 * math.log(2)
 MOVED_M = 20.0
 MOVED_SPREADS = 8.0
 MOVED_BLOCKS = 30
+NO_HEIGHT = "this gpsd does not tell heights above the ellipsoid: install 3.20 or later"
 
 # WGS84 (NIMA TR8350.2).
 EQUATOR_RADIUS_M = 6_378_137.0
@@ -54,7 +55,7 @@ class SurveyedPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A place and how it was found: WGS84, metres above the ellipsoid, one standard deviation of all three.
 
     `spread_m` is the robust standard deviation of the fixes about it, in the horizontal, and `minutes` how many went
-    in. It is frozen where `frozen_ns` says since when, by the GPS's own time; else it is provisional.
+    in. It is provisional until it is `frozen`; `surveyed_ns` says when that was, by the GPS's own time.
     """
 
     lat: Latitude
@@ -63,7 +64,8 @@ class SurveyedPlace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     position_sigma_m: Sigma
     spread_m: Metres
     minutes: Count
-    frozen_ns: UtcNs | None = None
+    frozen: bool = False
+    surveyed_ns: UtcNs | None = None
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,10 @@ class Survey:
         height_m = fix.height_m
         if height_m is None:
             if fix.alt is not None:
-                self.problem = "this gpsd does not tell heights above the ellipsoid: install 3.20 or later"
+                self.problem = NO_HEIGHT
             return
+        if self.problem == NO_HEIGHT:
+            self.problem = None
         with self._lock:
             if self._origin is None:
                 self._origin = (fix.lat, fix.lon, height_m)
@@ -165,7 +169,7 @@ class Survey:
 
     @property
     def _frozen(self) -> bool:
-        return self._place is not None and self._place.frozen_ns is not None
+        return self._place is not None and self._place.frozen
 
     def _close_minute(self, time_ns: int | None) -> None:
         block = np.median(self._minute, axis=0)
@@ -177,21 +181,22 @@ class Survey:
         self._conclude(time_ns)
 
     def _conclude(self, time_ns: int | None) -> None:
-        """Make the place of the blocks so far; freeze it once they are enough and the GPS tells the time."""
+        """Make the place of the blocks so far; freeze it once they are enough."""
         if len(self._blocks) < PROVISIONAL_BLOCKS:
             return
-        frozen_ns = time_ns if len(self._blocks) >= SURVEY_BLOCKS else None
-        self._place = self._surveyed(estimate(np.array(self._blocks)), frozen_ns)
-        if frozen_ns is not None:
+        self._place = self._surveyed(estimate(np.array(self._blocks)), time_ns)
+        if self._place.frozen:
             self._start_watching(self._place)
             self.problem = None
             self._write(self._place)
 
-    def _surveyed(self, found: Estimate, frozen_ns: int | None) -> SurveyedPlace:
+    def _surveyed(self, found: Estimate, time_ns: int | None) -> SurveyedPlace:
         if self._origin is None:
             raise ValueError("no fix has come yet")
         lat, lon, alt_m = self._origin
         east_m, north_m = metres_per_degree(lat)
+        # An old receiver may have lost count of the weeks.
+        possible = time_ns is not None and EARLIEST_NS <= time_ns < LATEST_NS
         return SurveyedPlace(
             lat=lat + float(found.place_m[1]) / north_m,
             lon=(lon + float(found.place_m[0]) / east_m + 180) % 360 - 180,
@@ -199,7 +204,8 @@ class Survey:
             position_sigma_m=found.sigma_m,
             spread_m=found.spread_m,
             minutes=len(self._blocks),
-            frozen_ns=frozen_ns,
+            frozen=len(self._blocks) >= SURVEY_BLOCKS,
+            surveyed_ns=time_ns if possible else None,
         )
 
     def _start_watching(self, place: SurveyedPlace) -> None:
@@ -238,7 +244,7 @@ class Survey:
                 f"{self._path}: the surveyed place cannot be read ({error}), so it is being surveyed in again"
             )
             return
-        if place.frozen_ns is not None:
+        if place.frozen:
             self._start_watching(place)
 
     def _write(self, place: SurveyedPlace) -> None:

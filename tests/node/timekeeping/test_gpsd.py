@@ -246,6 +246,22 @@ def test_a_view_tells_satellites_devices_and_how_late_fixes_come() -> None:
     )
 
 
+def test_receivers_that_are_plugged_and_unplugged_are_counted() -> None:
+    view = GpsView()
+    counts = []
+    for line in (
+        b'{"class":"DEVICES","devices":[]}',
+        b'{"class":"DEVICE","path":"/dev/ttyACM0","activated":"2026-11-24T22:13:35.511Z"}',
+        b'{"class":"DEVICE","path":"/dev/ttyACM0","driver":"u-blox","activated":"2026-11-24T22:13:36.511Z"}',
+        b'{"class":"DEVICE","path":"/dev/ttyACM0","activated":0}',
+    ):
+        report = parse_report(line)
+        assert report is not None
+        view.take(report, 0, 0.0)
+        counts.append(view.report(0.0).devices)
+    assert counts == [0, 1, 1, 0]
+
+
 def test_of_two_receivers_the_pulse_that_still_comes_counts() -> None:
     view = GpsView()
     for second in range(10):
@@ -264,10 +280,10 @@ def test_without_gpsd_the_reason_is_told_and_the_client_can_be_closed() -> None:
     client.start()
     wait_until(lambda: "cannot be reached" in _reason(client))
     client.close()
-    assert threading.active_count() == 1
+    assert "gpsd" not in {thread.name for thread in threading.enumerate()}
 
 
-@pytest.mark.parametrize("address", ["localhost:99999", "..:2947", "nowhere.invalid:1"])
+@pytest.mark.parametrize("address", ["localhost:99999", "..:2947"])
 def test_an_address_that_cannot_be_one_is_told(address: str) -> None:
     client = GpsdClient(address)
     client.start()

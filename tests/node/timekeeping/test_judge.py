@@ -87,6 +87,12 @@ def test_a_chrony_that_lost_its_sources_grows_worse_without_limit_and_says_since
     assert "5 days ago" in quality.why
 
 
+def test_a_clock_that_chrony_knows_to_be_seconds_off_has_not_been_set_yet() -> None:
+    quality = judge(AUTO, reports(replace(NTP, ahead_s=-7_200.0)))
+    assert not quality.good
+    assert "2 h off" in quality.why
+
+
 def test_the_leap_second_is_passed_on() -> None:
     assert judge(AUTO, reports(replace(NTP, leap="insert"))).leap == "insert"
     assert judge(AUTO, reports(kernel=replace(NTPD, status=Status.DEL))).leap == "delete"

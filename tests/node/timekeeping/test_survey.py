@@ -134,7 +134,7 @@ def test_a_place_is_provisional_after_some_minutes_and_grows_better(tmp_path: Pa
 
     assert first is not None
     assert later is not None
-    assert first.frozen_ns is None
+    assert not first.frozen
     assert later.position_sigma_m < first.position_sigma_m
     assert 0 < survey.progress < 1
     assert not (tmp_path / "place.json").exists()
@@ -146,7 +146,8 @@ def test_after_hours_the_place_is_frozen_and_outlives_a_restart(tmp_path: Path) 
     place = survey.place
 
     assert place is not None
-    assert place.frozen_ns == 1_795_558_636_000_000_000
+    assert place.frozen
+    assert place.surveyed_ns == 1_795_558_636_000_000_000
     assert place.minutes == SURVEY_BLOCKS
     assert survey.progress == 1
     error_m = np.linalg.norm(offset_m(place.lat, place.lon, place.alt_m, (LAT, LON, ALT_M)))
@@ -195,7 +196,7 @@ def test_a_node_that_is_moved_says_so_and_is_surveyed_in_again(tmp_path: Path) -
     assert not path.exists()
     provisional = survey.place
     assert provisional is not None
-    assert provisional.frozen_ns is None
+    assert not provisional.frozen
     assert offset_m(provisional.lat, provisional.lon, 0.0, (LAT, LON, 0.0))[0] == pytest.approx(300, abs=12)
 
     feed(survey, fixes(SURVEY_BLOCKS) + AWAY_M, now_s)
@@ -225,6 +226,19 @@ def test_fixes_without_height_count_for_nothing_and_an_old_gpsd_is_told(tmp_path
     survey.add(Fix(mode=3, lat=LAT, lon=LON, alt=520.0), 1_200.0)
     assert survey.problem is not None
     assert "3.20" in survey.problem
+    survey.add(fix(), 1_260.0)
+    assert survey.problem is None
+
+
+@pytest.mark.parametrize("moment", [None, "1987-01-01T00:00:00.000Z", "nonsense"])
+def test_a_receiver_that_does_not_know_the_date_is_frozen_too(tmp_path: Path, moment: str | None) -> None:
+    path = tmp_path / "place.json"
+    survey = Survey(path)
+    for minute in range(SURVEY_BLOCKS + 1):
+        survey.add(Fix(mode=3, time=moment, lat=LAT, lon=LON, altHAE=ALT_M), 60.0 * minute)
+    assert survey.place is not None
+    assert (survey.place.frozen, survey.place.surveyed_ns) == (True, None)
+    assert Survey(path).place == survey.place
 
 
 @pytest.mark.parametrize(
