@@ -1,0 +1,180 @@
+"""The watch on the clock goes on whatever its sources do."""
+
+import itertools
+import logging
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.node.timekeeping.conftest import HOST, Chronyd, Gpsd, Nmea, tell_refclock, wait_until
+
+from soundranger_node.config import Clock
+from soundranger_node.timekeeping import watch as watch_module
+from soundranger_node.timekeeping.gpsd import GpsdClient
+from soundranger_node.timekeeping.quality import ClockQuality
+from soundranger_node.timekeeping.watch import INTERVAL_S, SHORT_INTERVAL_S, ClockWatch, Read, interval_s, read_clocks
+
+Looks = list[tuple[ClockQuality, list[Read]]]
+TRUSTED = Clock(source="trusted", sigma_s=0.01)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the watch look often."""
+    monkeypatch.setattr(watch_module, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(watch_module, "SHORT_INTERVAL_S", 0.05)
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[[Clock, GpsdClient | None], Looks]]:
+    """Start watches that are closed at the end; each look goes to the list."""
+    watches: list[ClockWatch] = []
+
+    def start(clock: Clock, gpsd: GpsdClient | None = None) -> Looks:
+        looks: Looks = []
+        watches.append(ClockWatch(clock, gpsd, lambda quality, reads: looks.append((quality, reads))))
+        watches[-1].start()
+        return looks
+
+    yield start
+    for each in watches:
+        each.close()
+
+
+def test_the_reads_bracket_the_system_clock() -> None:
+    before_ns = time.time_ns()
+    reads = read_clocks(5)
+    after_ns = time.time_ns()
+    assert len(reads) == 5
+    assert all(first <= last and before_ns <= utc <= after_ns for first, utc, last in reads)
+    assert all(earlier[2] <= later[0] for earlier, later in itertools.pairwise(reads))
+
+
+def test_a_clock_that_is_not_good_or_is_corrected_is_looked_at_more_often() -> None:
+    good = ClockQuality("ntp", good=True, sigma_s=1e-3, bound_s=3e-3, source="", why="")
+    assert interval_s(good) == INTERVAL_S
+    assert interval_s(ClockQuality("free", good=False, sigma_s=1.0, bound_s=None, source="", why="")) < INTERVAL_S
+    corrected = ClockQuality("pps", good=True, sigma_s=1e-5, bound_s=None, source="", why="", ahead_s=1e-3)
+    assert interval_s(corrected) == SHORT_INTERVAL_S
+
+
+def test_the_first_look_is_at_once_and_the_thread_ends_on_close() -> None:
+    looks: Looks = []
+    watch = ClockWatch(TRUSTED, None, lambda quality, reads: looks.append((quality, reads)))
+    watch.start()
+    wait_until(lambda: len(looks) == 1)
+    watch.close()
+    assert "clock watch" not in {thread.name for thread in threading.enumerate()}
+    quality, reads = looks[0]
+    assert quality.sigma_s == 0.01
+    assert len(reads) > 1
+
+
+def test_a_watch_that_never_started_can_be_closed() -> None:
+    ClockWatch(TRUSTED, None, lambda _quality, _reads: None).close()
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_listener_that_fails_does_not_end_the_watch_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    looks: list[ClockQuality] = []
+
+    def listen(quality: ClockQuality, _reads: list[Read]) -> None:
+        looks.append(quality)
+        raise RuntimeError("no")
+
+    watch = ClockWatch(TRUSTED, None, listen)
+    with caplog.at_level(logging.ERROR):
+        watch.start()
+        wait_until(lambda: len(looks) > 3)
+        watch.close()
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+
+
+def test_a_computer_without_any_source_is_judged_too(
+    watch: Callable[..., Looks], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    looks = watch(Clock(source="chrony"))
+    wait_until(lambda: len(looks) > 0)
+    assert not looks[0][0].good
+    assert "chrony is not installed" in looks[0][0].why
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_pulse_at_gpsd_measures_how_far_this_computers_clock_is_off(watch: Callable[..., Looks]) -> None:
+    # No pulse can be had from gpsfake: its pseudo-terminal has no line for it. So gpsd's own lines are sent from here.
+    with socket.create_server((HOST, 0)) as server:
+        client = GpsdClient(f"{HOST}:{server.getsockname()[1]}")
+        client.start()
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b'{"class":"VERSION","release":"3.22","rev":"3.22","proto_major":3,"proto_minor":14}\n')
+            now_s = int(time.time())
+            for second in range(now_s - 5, now_s + 1):
+                pulse = f'"real_sec":{second},"real_nsec":0,"clock_sec":{second},"clock_nsec":30000000,"precision":-20'
+                connection.sendall(f'{{"class":"PPS","device":"/dev/pps0",{pulse}}}\n'.encode())
+            looks = watch(Clock(source="gpsd"), client)
+            wait_until(lambda: len(looks) > 0 and looks[-1][0].good)
+        quality = looks[-1][0]
+        client.close()
+    assert (quality.tier, quality.source) == ("pps", "gpsd")
+    assert quality.ahead_s == pytest.approx(0.03, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hurried")
+def test_a_real_chronyd_that_comes_and_goes_makes_the_clock_good_and_not_good(
+    watch: Callable[..., Looks], synchronised_chronyd: Chronyd
+) -> None:
+    looks = watch(Clock(source="chrony", chrony_socket=synchronised_chronyd.socket))
+    wait_until(lambda: bool(looks) and looks[-1][0].good)
+    assert looks[-1][0].tier == "ntp"
+    assert looks[-1][0].source == "chrony: 127.0.0.1"
+
+    synchronised_chronyd.kill()
+    wait_until(lambda: not looks[-1][0].good)
+    assert "not running" in looks[-1][0].why
+
+    synchronised_chronyd.start()
+    wait_until(lambda: looks[-1][0].good)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(("refid", "tier", "sigma_s"), [("GPS", "gps", 0.01), ("PPS", "pps", 1e-5)])
+def test_a_real_chronyd_with_a_refclock_is_judged_by_the_refclocks_name(
+    watch: Callable[..., Looks], chronyd: Callable[..., Chronyd], refid: str, tier: str, sigma_s: float
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "refclock"
+        daemon = chronyd("port 0", f"refclock SOCK {path} refid {refid} poll 0 filter 1")
+        looks = watch(Clock(source="auto", chrony_socket=daemon.socket))
+
+        def good() -> bool:
+            tell_refclock(path, ahead_s=0.0)
+            return bool(looks) and looks[-1][0].good and looks[-1][0].sigma_s < 1.5 * sigma_s
+
+        wait_until(good)
+    quality = looks[-1][0]
+    assert (quality.tier, quality.source) == (tier, f"chrony: {refid}")
+    assert quality.sigma_s == pytest.approx(sigma_s, rel=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hurried")
+def test_a_real_gpsd_without_a_pulse_vouches_for_nothing_and_says_what_to_do(
+    watch: Callable[..., Looks], gpsd: Gpsd
+) -> None:
+    client = GpsdClient(gpsd.address)
+    client.start()
+    looks = watch(Clock(source="gpsd"), client)
+    wait_until(lambda: bool(looks) and "cannot be reached" in looks[-1][0].why)
+
+    gpsd.play(Nmea().seconds(300))
+    wait_until(lambda: "no pulse" in looks[-1][0].why)
+    assert not looks[-1][0].good
+    client.close()
