@@ -81,6 +81,9 @@ class SoundRing:
 
         The sound is empty where `sample` itself is not there.
         """
+        nothing = sample, self._pcm[:0].copy()
+        if not self.start <= sample < self.end:
+            return nothing
         first, end = max(first, self.start), min(end, self.end)
         for gap_first, gap_end in self._gaps:
             if gap_end <= sample:
@@ -88,8 +91,8 @@ class SoundRing:
             elif gap_first > sample:
                 end = min(end, gap_first)
             else:
-                return sample, self._pcm[:0].copy()
-        return first, self._pcm[np.arange(first, max(first, end)) % len(self._pcm)]
+                return nothing
+        return first, self._pcm[np.arange(first, end) % len(self._pcm)]
 
 
 @dataclass(frozen=True)
