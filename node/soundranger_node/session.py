@@ -33,6 +33,8 @@ FAREWELL_S = 2.0
 QOS = 1
 UNSUPPORTED_PROTOCOL = "Unsupported protocol version"
 SESSION_TAKEN_OVER = "Session taken over"
+# Only MQTT 5 tells, and not every broker that speaks it.
+NOBODY_LISTENS = "No matching subscribers"
 CREDENTIAL_REFUSALS = ("Bad user name or password", "Not authorized")
 
 
@@ -226,8 +228,14 @@ class Session:
             self._link.say("publishing", BrokerError(self._link.address, problem, remedy))
             return
         self._link.solved("publishing")
-        if detection_id is not None and self._link.settings.delivery == "broker":
+        if detection_id is None:
+            return
+        if self._link.settings.delivery == "broker":
             self._deliver([detection_id])
+        elif str(reason) == NOBODY_LISTENS:
+            self._sending.unheard(detection_id)
+        else:
+            self._sending.passed_on()
 
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
         """Take an ack or a request; a broker that delivers what we did not subscribe to is not listened to."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from soundranger_node.blocks import Moment
 from soundranger_node.outbox import Dated, Outbox
-from soundranger_node.sending import MAX_UNACKED, OVERTAKEN_AFTER_S, RESEND_AFTER_S, Sending
+from soundranger_node.sending import MAX_UNACKED, OVERTAKEN_AFTER_S, PROBE_S, RESEND_AFTER_S, Sending
 
 ROOM = 100
 NOW_S = 1000.0
@@ -96,6 +96,21 @@ def test_detections_that_are_never_acked_do_not_hold_up_the_others(outbox: Outbo
     assert sorted(seen[:70]) == list(range(70))
     # The round then begins again at the newest.
     assert seen[70:] == list(range(69, 59, -1))
+
+
+def test_while_nobody_listens_the_newest_is_tried_now_and_then(outbox: Outbox) -> None:
+    put(outbox, *range(5))
+    sending = Sending(outbox)
+    assert due(sending) == [4, 3, 2, 1, 0]
+    for number in (4, 3, 2, 1, 0):
+        sending.unheard(f"n-{number}")
+    assert due(sending) == [4]
+    sending.unheard("n-4")
+    put(outbox, 5)
+    assert due(sending, NOW_S + PROBE_S - 0.1) == []
+    assert due(sending, NOW_S + PROBE_S) == [5]
+    sending.passed_on()
+    assert due(sending, NOW_S + PROBE_S) == [4, 3, 2, 1, 0]
 
 
 def test_what_is_dated_in_retrospect_is_sent_too(outbox: Outbox) -> None:
