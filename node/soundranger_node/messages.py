@@ -143,11 +143,11 @@ class Ack(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ClipRequest(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """Asks a node for the audio around one of its detections."""
+    """Asks a node for the audio around one of its detections: from so long before its onset to so long after it."""
 
     detection: DetectionId
-    before_s: Annotated[float, Meta(ge=0, le=4)]
-    after_s: Annotated[float, Meta(ge=0, le=4)]
+    before_s: Annotated[float, Meta(ge=0, le=4)] = 0.5
+    after_s: Annotated[float, Meta(ge=0, le=4)] = 1.5
 
 
 class ClipHeader(Message, frozen=True, kw_only=True, omit_defaults=True):

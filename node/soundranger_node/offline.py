@@ -9,8 +9,7 @@ import msgspec
 from soundranger_node.audiofile import FileSource
 from soundranger_node.blocks import Block
 from soundranger_node.detector import Detector, Impulse
-from soundranger_node.messages import Detection
-from soundranger_node.pipeline import Pipeline
+from soundranger_node.pipeline import Heard, Pipeline
 from soundranger_node.recordings import Recording
 
 Row = dict[str, Any]
@@ -57,10 +56,10 @@ def _counted(source: FileSource, advance: Progress) -> Iterator[Block]:
         advance(len(block.samples))
 
 
-def _detection_rows(detections: list[Detection], recording: Recording) -> Iterator[Row]:
-    for detection in detections:
-        place_in_file = {"file": str(recording.file), "onset_s": (detection.time_ns - recording.start_ns) / 1e9}
-        yield msgspec.to_builtins(detection) | place_in_file
+def _detection_rows(heard: list[Heard], recording: Recording) -> Iterator[Row]:
+    for one in heard:
+        place_in_file = {"file": str(recording.file), "onset_s": (one.detection.time_ns - recording.start_ns) / 1e9}
+        yield msgspec.to_builtins(one.detection) | place_in_file
 
 
 def _impulse_rows(impulses: list[Impulse], source: FileSource) -> Iterator[Row]:

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass
 from math import hypot
+from typing import Any
 
-from soundranger_node.blocks import Block, Timebase
+from msgspec.structs import replace
+
+from soundranger_node.blocks import Block, Moment, Timebase, Timing
 from soundranger_node.detector import Detector, Impulse
 from soundranger_node.messages import Detection
+
+# The name of the onset's own term in the sigma of a time.
+ONSET_TERM = "onset"
 
 
 @dataclass(frozen=True)
@@ -16,6 +22,41 @@ class Place:
     lon: float
     alt_m: float
     position_sigma_m: float
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A detection, and the sample of the stream where its onset is.
+
+    Where `undated` is set, the detection's time is only what a clock says that nobody vouches for: it is to be dated
+    by the moment once there is a better one.
+    """
+
+    detection: Detection
+    sample: float
+    undated: Moment | None = None
+
+    @property
+    def id(self) -> str:
+        """The detection's id."""
+        return self.detection.id
+
+
+def dated(detection: Detection, timing: Timing) -> Detection:
+    """Return a detection with another time of its onset; how well the onset is known stays."""
+    onset_sigma_s = (detection.sigma_terms_s or {}).get(ONSET_TERM, 0.0)
+    return replace(detection, **_when(timing, onset_sigma_s))
+
+
+def _when(timing: Timing, onset_sigma_s: float) -> dict[str, Any]:
+    """Return the fields of a detection that say when it was, and how sure that is."""
+    terms_s = {**timing.terms_s, ONSET_TERM: onset_sigma_s}
+    return {
+        "time_ns": timing.time_ns,
+        "time_sigma_s": hypot(*terms_s.values()),
+        "sigma_terms_s": {name: float(f"{term:.3g}") for name, term in terms_s.items()},
+        "clock": timing.tier,
+    }
 
 
 class Pipeline:
@@ -48,30 +89,30 @@ class Pipeline:
         self._peak_dbfs_to_spl = peak_dbfs_to_spl
         self._count = 0
 
-    def push(self, block: Block) -> list[Detection]:
+    def push(self, block: Block) -> list[Heard]:
         """Return the detections that are complete with this block."""
-        return self._detections(self._detector.push(block))
+        return self._heard(self._detector.push(block))
 
-    def flush(self) -> list[Detection]:
+    def flush(self) -> list[Heard]:
         """Return what was still open when the sound ended."""
-        return self._detections(self._detector.flush())
+        return self._heard(self._detector.flush())
 
-    def _detections(self, impulses: list[Impulse]) -> list[Detection]:
+    def _heard(self, impulses: list[Impulse]) -> list[Heard]:
         self.noise_dbfs = self._detector.noise_dbfs
         self.withheld = self._detector.withheld
-        return [self._detection(impulse) for impulse in impulses]
+        return [self._dated(impulse) for impulse in impulses]
 
-    def _detection(self, impulse: Impulse) -> Detection:
+    def _dated(self, impulse: Impulse) -> Heard:
         timing = self._timebase.timing(impulse.onset_sample)
-        terms_s = {**timing.terms_s, "onset": impulse.onset_sigma_s}
+        return Heard(self._detection(impulse, timing), impulse.onset_sample, timing.undated)
+
+    def _detection(self, impulse: Impulse, timing: Timing) -> Detection:
         self._count += 1
         spl = None if self._peak_dbfs_to_spl is None else round(impulse.peak_dbfs + self._peak_dbfs_to_spl, 2)
         return Detection(
             id=f"{self._node}-{self._boot}-{self._count}",
             node=self._node,
-            time_ns=timing.time_ns,
-            time_sigma_s=hypot(*terms_s.values()),
-            sigma_terms_s={name: float(f"{term:.3g}") for name, term in terms_s.items()},
+            **_when(timing, impulse.onset_sigma_s),
             lat=self._place.lat,
             lon=self._place.lon,
             alt_m=self._place.alt_m,
@@ -83,6 +124,5 @@ class Pipeline:
             rise_s=round(impulse.rise_s, 6),
             duration_s=round(impulse.duration_s, 6),
             temperature_c=self._temperature_c,
-            clock=timing.tier,
             features=impulse.features or None,
         )

@@ -6,17 +6,31 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from soundranger_node.blocks import Block, Source
-from soundranger_node.errors import InputError, MessageError
+from msgspec.structs import replace
+
+from soundranger_node.blocks import Block, Moment, Source, Timing
+from soundranger_node.clips import Clips
+from soundranger_node.errors import MessageError
 from soundranger_node.link import Link
-from soundranger_node.messages import DETECTION, Detection, NodeStatus
-from soundranger_node.outbox import Outbox
+from soundranger_node.messages import DETECTION, EARLIEST_NS, NodeStatus
+from soundranger_node.outbox import Dated, Outbox, Undated
+from soundranger_node.pipeline import Heard, dated
 from soundranger_node.topics import node_topic
 
 # Often enough to see within a minute that a node is gone, seldom enough to cost nothing.
 STATUS_INTERVAL_S = 30.0
+# How soon what waits for a good clock is dated once there is one.
+ATTEND_S = 1.0
+# How many of these are dated in one transaction: well under a second's work.
+DATED_AT_ONCE = 100
 # How long `close` waits for `run` to take in the last block and flush the pipeline.
 RUN_END_S = 10.0
+# What the contract allows: longer, and the status would not be valid.
+MAX_PROBLEMS = 16
+MAX_PROBLEM_LENGTH = 256
+# Why a detection is lost, where the outbox does not know it by itself.
+INVALID = "invalid"
+UNDATABLE = "undatable"
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,20 +41,33 @@ class DetectionPipeline(Protocol):
     noise_dbfs: float | None
     withheld: int
 
-    def push(self, block: Block) -> list[Detection]:
+    def push(self, block: Block) -> list[Heard]:
         """Return the detections that are complete with this block."""
         ...
 
-    def flush(self) -> list[Detection]:
+    def flush(self) -> list[Heard]:
         """Return what was still open when the sound ended."""
+        ...
+
+
+class Retrospect(Protocol):
+    """Dates moments that were heard before the system clock was good; asked from a thread of its own."""
+
+    def redate(self, moment: Moment) -> Timing | None:
+        """Return the UTC of a moment with all terms but the onset's; None where it cannot be told, or not yet."""
+        ...
+
+    def is_gone(self, moment: Moment) -> bool:
+        """Return whether a moment can never be dated, because it is of another boot."""
         ...
 
 
 class Node:
     """Wires a source, a pipeline, an outbox and a link together; closes all of them.
 
-    The same for a Pi, a file and a virtual node: no signals, no logging set-up, no threads but the link's. `lost`
-    counts detections that could not be written down.
+    The same for a Pi, a file and a virtual node: no signals, no logging set-up. Besides the link's thread there is one
+    for what must go on while no sound comes: the status, the outbox's upkeep and dating in retrospect. `clips` cuts
+    the sound that the link is asked for; without it there is none.
     """
 
     def __init__(
@@ -50,16 +77,21 @@ class Node:
         outbox: Outbox,
         link: Link,
         status: Callable[[], NodeStatus],
+        *,
+        clips: Clips | None = None,
+        retrospect: Retrospect | None = None,
     ) -> None:
         self._source = source
         self._pipeline = pipeline
         self._outbox = outbox
         self._link = link
         self._status = status
-        self._said: set[str] = set()
+        self._clips = clips
+        self._retrospect = retrospect
         self._idle = threading.Event()
         self._idle.set()
-        self.lost = 0
+        self._closing = threading.Event()
+        self._attending = threading.Thread(target=self._attend, name=f"attend {link.node}", daemon=True)
 
     def run(self) -> None:
         """Work until the source ends or `close` is called; the link goes on until `close`, to empty the outbox.
@@ -70,7 +102,9 @@ class Node:
         self._idle.clear()
         try:
             self._link.start()
-            self._hear()
+            self._attending.start()
+            for block in self._source.blocks():
+                self._hear(block)
         finally:
             self._keep(self._pipeline.flush())
             self._link.give_status(self._status())
@@ -80,31 +114,84 @@ class Node:
         """End `run` where another thread runs it, say that the node is offline, and close all parts."""
         self._source.close()
         self._idle.wait(RUN_END_S)
+        self._closing.set()
+        if self._attending.is_alive():
+            self._attending.join(RUN_END_S)
         self._link.close()
         self._outbox.close()
 
-    def _hear(self) -> None:
-        next_status_s = time.monotonic()
-        for block in self._source.blocks():
-            self._keep(self._pipeline.push(block))
-            now_s = time.monotonic()
-            if now_s >= next_status_s:
-                self._link.give_status(self._status())
-                next_status_s = now_s + STATUS_INTERVAL_S
+    def _hear(self, block: Block) -> None:
+        heard = self._pipeline.push(block)
+        self._keep(heard)
+        if self._clips is not None:
+            self._clips.hear(block, heard)
+            for clip in self._clips.cut():
+                self._link.give_clip(clip.encode)
 
-    def _keep(self, detections: Iterable[Detection]) -> None:
-        """Put detections into the outbox; one that cannot be kept is counted and does not stop the others."""
-        for detection in detections:
-            topic = node_topic(detection.lat, detection.lon, detection.node, "detection")
+    def _keep(self, heard: Iterable[Heard]) -> None:
+        """Put detections into the outbox; one that breaks the contract is counted and does not stop the others."""
+        for one in heard:
             try:
-                self._outbox.put(detection.id, detection.time_ns, topic, DETECTION.encode(detection))
-            except (MessageError, InputError) as error:
-                self._count_lost(error)
+                self._put(one)
+            except MessageError as error:
+                self._count_invalid(error)
             else:
                 self._link.wake()
 
-    def _count_lost(self, error: MessageError | InputError) -> None:
-        self.lost += 1
-        if error.subject not in self._said:
-            self._said.add(error.subject)
+    def _put(self, heard: Heard) -> None:
+        detection = heard.detection
+        if heard.undated is None:
+            topic = node_topic(detection.lat, detection.lon, detection.node, "detection")
+            self._outbox.put(detection.id, detection.time_ns, topic, DETECTION.encode(detection))
+        else:
+            # What an unset clock says may be no time that the contract knows.
+            payload = DETECTION.encode(replace(detection, time_ns=EARLIEST_NS))
+            self._outbox.put_undated(detection.id, heard.undated, payload)
+
+    def _count_invalid(self, error: MessageError) -> None:
+        if INVALID not in self._outbox.lost_to:
             _LOG.error("a detection is lost: %s", error)
+        self._outbox.count_lost(INVALID)
+
+    def _attend(self) -> None:
+        next_status_s = time.monotonic()
+        while True:
+            if self._retrospect is not None:
+                self._date_waiting(self._retrospect)
+            now_s = time.monotonic()
+            if now_s >= next_status_s:
+                status = self._status()
+                self._outbox.upkeep(status.time_ns if status.clock.good else None)
+                self._link.give_status(status)
+                next_status_s = now_s + STATUS_INTERVAL_S
+            if self._closing.wait(ATTEND_S):
+                return
+
+    def _date_waiting(self, retrospect: Retrospect) -> None:
+        """Date what waits for a good clock, as far as it can be dated by now."""
+        while waiting := self._outbox.waiting_for_clock(DATED_AT_ONCE):
+            before = self._outbox.undated
+            known = [(one, timing) for one in waiting if (timing := retrospect.redate(one.moment)) is not None]
+            self._outbox.date([found for one, timing in known if (found := self._dated(one, timing)) is not None])
+            gone = [one.id for one in waiting if retrospect.is_gone(one.moment)]
+            self._outbox.drop_undated(gone, UNDATABLE)
+            self._link.wake()
+            if self._outbox.undated > before - len(waiting):
+                return
+
+    def _dated(self, waiting: Undated, timing: Timing) -> Dated | None:
+        """Return a detection with its time; None, and it is counted and dropped, where that is no possible time."""
+        try:
+            detection = dated(DETECTION.decode(waiting.payload), timing)
+            topic = node_topic(detection.lat, detection.lon, detection.node, "detection")
+            return Dated(detection.id, detection.time_ns, topic, DETECTION.encode(detection))
+        except MessageError as error:
+            _LOG.error("a detection is lost: %s", error)
+            self._outbox.drop_undated([waiting.id], INVALID)
+            return None
+
+
+def problems(outbox: Outbox, link: Link) -> list[str]:
+    """Return what does not work in the outbox and the link just now, as the status can carry it."""
+    found = [*link.problems, *filter(None, [outbox.problem])]
+    return [problem[:MAX_PROBLEM_LENGTH] for problem in found[:MAX_PROBLEMS]]

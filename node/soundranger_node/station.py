@@ -11,7 +11,7 @@ from soundranger_node.link import Link
 from soundranger_node.messages import NodeStatus
 from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Pipeline, Place
-from soundranger_node.runtime import Node
+from soundranger_node.runtime import Node, problems
 from soundranger_node.soundcard import SoundCard
 from soundranger_node.timekeeping.quality import ClockQuality
 from soundranger_node.timekeeping.station_clock import StationClock
@@ -53,9 +53,10 @@ class Station:
             temperature_c=settings.place.temperature_c,
             peak_dbfs_to_spl=microphone.peak_dbfs_to_spl,
         )
-        self._outbox = Outbox(settings.outbox.path)
-        self._link = Link(settings.mqtt, self._outbox, self.status(lost=0))
-        self._node = Node(self._source, self._pipeline, self._outbox, self._link, lambda: self.status(self._node.lost))
+        self._outbox = Outbox(settings.outbox.path, settings.outbox.max_mb, settings.outbox.max_age_days)
+        self._link: Link | None = None
+        self._link = Link(settings.mqtt, self._outbox, self.status())
+        self._node = Node(self._source, self._pipeline, self._outbox, self._link, self.status)
 
     def run(self) -> None:
         """Listen until `stop`, or until the microphone fails; close everything.
@@ -72,9 +73,10 @@ class Station:
         """End `run` soon; for another thread."""
         self._source.close()
 
-    def status(self, lost: int) -> NodeStatus:
-        """Return the node's health; `lost` counts the detections that could not be written down."""
+    def status(self) -> NodeStatus:
+        """Return the node's health."""
         settings, place = self._settings, self._place
+        lost_to = self._outbox.lost_to
         return NodeStatus(
             node=settings.node,
             online=True,
@@ -87,8 +89,11 @@ class Station:
             clock=self._clock.status(),
             noise_dbfs=self._pipeline.noise_dbfs,
             outbox=self._outbox.depth,
+            undated=self._outbox.undated,
             withheld=self._pipeline.withheld,
-            lost=lost,
+            lost=sum(lost_to.values()),
+            lost_to=lost_to or None,
+            problems=(problems(self._outbox, self._link) if self._link else None) or None,
             overflows=self._source.overflows,
             uptime_s=time.monotonic() - self._started_s,
             temperature_c=settings.place.temperature_c,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from soundranger_node.blocks import Block, Timing
+from soundranger_node.blocks import Block, Moment, Timing
 from soundranger_node.detector import Detector
 from soundranger_node.messages import DETECTION, Detection
-from soundranger_node.pipeline import Pipeline, Place
+from soundranger_node.pipeline import Pipeline, Place, dated
 
 RATE_HZ = 48_000
 START_NS = 1_700_000_000_000_000_000
@@ -43,7 +43,7 @@ def detections(boot: str = "b", peak_dbfs_to_spl: float | None = None, limit: in
         temperature_c=4.0,
         peak_dbfs_to_spl=peak_dbfs_to_spl,
     )
-    return [*pipeline.push(Block(sound(), 0)), *pipeline.flush()]
+    return [one.detection for one in (*pipeline.push(Block(sound(), 0)), *pipeline.flush())]
 
 
 def test_a_detection_is_dated_by_the_timebase_and_the_onset() -> None:
@@ -77,6 +77,33 @@ def test_only_a_calibrated_microphone_gives_a_sound_pressure_level() -> None:
     calibrated = detections(peak_dbfs_to_spl=120.0)[0]
     assert calibrated.peak_dbfs is not None
     assert calibrated.peak_db_spl == pytest.approx(calibrated.peak_dbfs + 120)
+
+
+def test_what_is_heard_says_which_sample_and_that_it_is_undated_where_the_clock_is_not_good() -> None:
+    moment = Moment("boot", 1_500_000_000, 1e-4)
+
+    class Unset(SteadyClock):
+        def timing(self, sample: float) -> Timing:
+            return Timing(round(sample), {"clock": 1e9}, "free", moment)
+
+    for clock, undated in ((SteadyClock(), None), (Unset(), moment)):
+        place = Place(48.1, 11.5, 520.0, 2.0)
+        pipeline = Pipeline(node="roof", boot="b", place=place, timebase=clock, detector=Detector(RATE_HZ))
+        heard = [*pipeline.push(Block(sound(), 0)), *pipeline.flush()]
+        assert [one.sample / RATE_HZ for one in heard] == pytest.approx([1.0, 1.5, 2.99], abs=1e-4)
+        assert {one.undated for one in heard} == {undated}
+        assert heard[0].id == heard[0].detection.id
+
+
+def test_a_detection_that_is_dated_anew_keeps_what_its_onset_is_known_to() -> None:
+    (before, *_) = detections()
+    after = dated(before, Timing(START_NS + 5, {"clock": 0.02, "read": 0.01}, "gps"))
+    assert before.sigma_terms_s is not None
+    onset_s = before.sigma_terms_s["onset"]
+    assert after.sigma_terms_s == {"clock": 0.02, "read": 0.01, "onset": onset_s}
+    assert after.time_sigma_s == pytest.approx(np.sqrt(0.02**2 + 0.01**2 + onset_s**2))
+    assert (after.id, after.time_ns, after.clock, after.snr_db) == (before.id, START_NS + 5, "gps", before.snr_db)
+    assert DETECTION.decode(DETECTION.encode(after)) == after
 
 
 def test_noise_level_and_what_was_withheld_are_the_detectors() -> None:

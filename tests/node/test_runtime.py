@@ -13,12 +13,13 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from soundranger_node.blocks import Block, Timing
+from soundranger_node.blocks import Block, Moment, Timing
 from soundranger_node.errors import AudioError
 from soundranger_node.link import Link, LinkSettings
 from soundranger_node.messages import DETECTION, STATUS, ClockStatus, Detection, NodeStatus
 from soundranger_node.outbox import Outbox
-from soundranger_node.runtime import Node
+from soundranger_node.pipeline import Heard
+from soundranger_node.runtime import Node, Retrospect, problems
 from soundranger_node.topics import node_topic
 
 if TYPE_CHECKING:
@@ -66,13 +67,17 @@ class EveryBlock:
     bad: frozenset[int] = frozenset()
     noise_dbfs: float | None = -60.0
     withheld: int = 0
+    undated: Moment | None = None
     made: list[str] = field(default_factory=list)
 
-    def push(self, block: Block) -> list[Detection]:
-        return [self._detection(block.first)]
+    def push(self, block: Block) -> list[Heard]:
+        return [self._heard(block.first)]
 
-    def flush(self) -> list[Detection]:
-        return [self._detection(10_000_000)]
+    def flush(self) -> list[Heard]:
+        return [self._heard(10_000_000)]
+
+    def _heard(self, number: int) -> Heard:
+        return Heard(self._detection(number), number, self.undated)
 
     def _detection(self, number: int) -> Detection:
         name = f"{self.node}-{number}"
@@ -82,9 +87,11 @@ class EveryBlock:
         return Detection(
             id=name,
             node=self.node,
-            time_ns=0 if bad else NOW_NS + number,
+            # A clock that was never set says 1970, which only an undated detection may.
+            time_ns=0 if self.undated or bad else NOW_NS + number,
             time_sigma_s=1e-3,
-            lat=LAT,
+            sigma_terms_s={"clock": 1e-3, "onset": 3e-4},
+            lat=91.0 if bad else LAT,
             lon=LON,
             alt_m=520.0,
             position_sigma_m=5.0,
@@ -108,7 +115,7 @@ def status_of(name: str) -> NodeStatus:
 
 
 @dataclass
-class Heard:
+class Received:
     """What a subscriber to everything heard."""
 
     detections: list[Detection] = field(default_factory=list)
@@ -116,8 +123,8 @@ class Heard:
 
 
 @pytest.fixture
-def heard(mosquitto: "Mosquitto") -> Iterator[Heard]:
-    found = Heard()
+def heard(mosquitto: "Mosquitto") -> Iterator[Received]:
+    found = Received()
 
     def note(_client: Client, _data: Any, message: MQTTMessage) -> None:
         payload = bytes(message.payload)
@@ -156,17 +163,25 @@ Build = Callable[..., Parts]
 def build(mosquitto: "Mosquitto", tmp_path: Path) -> Iterator[Build]:
     nodes: list[Node] = []
 
-    def make(name: str = "roof", source: Ticking | None = None, bad: frozenset[int] = frozenset()) -> Parts:
+    def make(
+        name: str = "roof",
+        source: Ticking | None = None,
+        bad: frozenset[int] = frozenset(),
+        undated: Moment | None = None,
+        retrospect: Retrospect | None = None,
+    ) -> Parts:
         source = source or Ticking()
         outbox = Outbox(tmp_path / f"{name}.sqlite")
         settings = LinkSettings(mosquitto.host, mosquitto.port, delivery="broker")
         link = Link(settings, outbox, status_of(name))
-        pipeline = EveryBlock(name, bad)
+        pipeline = EveryBlock(name, bad, undated=undated)
 
         def status() -> NodeStatus:
-            return msgspec.structs.replace(status_of(name), noise_dbfs=pipeline.noise_dbfs, outbox=outbox.depth)
+            return msgspec.structs.replace(
+                status_of(name), noise_dbfs=pipeline.noise_dbfs, problems=problems(outbox, link) or None
+            )
 
-        nodes.append(Node(source, pipeline, outbox, link, status))
+        nodes.append(Node(source, pipeline, outbox, link, status, retrospect=retrospect))
         return Parts(nodes[-1], source, pipeline, outbox)
 
     yield make
@@ -186,7 +201,7 @@ def ids(detections: list[Detection]) -> set[str]:
 
 
 @pytest.mark.slow
-def test_every_detection_reaches_the_broker_the_one_at_the_end_too(build: Build, heard: Heard) -> None:
+def test_every_detection_reaches_the_broker_the_one_at_the_end_too(build: Build, heard: Received) -> None:
     parts = build(source=Ticking(blocks=50))
     parts.node.run()
     wait_until(lambda: parts.outbox.depth == 0)
@@ -199,7 +214,7 @@ def test_every_detection_reaches_the_broker_the_one_at_the_end_too(build: Build,
 
 
 @pytest.mark.slow
-def test_nine_nodes_work_in_one_process(build: Build, heard: Heard) -> None:
+def test_nine_nodes_work_in_one_process(build: Build, heard: Received) -> None:
     nodes = [build(f"roof-{number}") for number in range(9)]
     threads = [threading.Thread(target=parts.node.run) for parts in nodes]
     for thread in threads:
@@ -225,11 +240,11 @@ def test_closing_from_another_thread_ends_the_run_after_its_flush(build: Build) 
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert "roof-10000000" in parts.pipeline.made
-    assert parts.node.lost == 0
+    assert parts.outbox.lost_to == {}
 
 
 @pytest.mark.slow
-def test_a_source_that_fails_flushes_first_and_then_says_so(build: Build, heard: Heard) -> None:
+def test_a_source_that_fails_flushes_first_and_then_says_so(build: Build, heard: Received) -> None:
     parts = build(source=Ticking(blocks=3, error=AudioError("microphone", "is gone")))
     with pytest.raises(AudioError, match="microphone: is gone"):
         parts.node.run()
@@ -238,19 +253,22 @@ def test_a_source_that_fails_flushes_first_and_then_says_so(build: Build, heard:
 
 @pytest.mark.slow
 def test_a_detection_that_breaks_the_contract_is_counted_said_once_and_does_not_stop_the_others(
-    build: Build, heard: Heard, caplog: pytest.LogCaptureFixture
+    build: Build, heard: Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts = build(source=Ticking(blocks=10), bad=frozenset({40, 60}))
     parts.node.run()
     wait_until(lambda: ids(heard.detections) == set(parts.pipeline.made))
     assert len(parts.pipeline.made) == 9
-    assert parts.node.lost == 2
+    assert parts.outbox.lost_to == {"invalid": 2}
     assert sum("a detection is lost" in message for message in caplog.messages) == 1
 
 
 @pytest.mark.slow
-def test_the_status_comes_again_after_its_interval(build: Build, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_status_comes_again_after_its_interval(
+    build: Build, heard: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("soundranger_node.runtime.STATUS_INTERVAL_S", 0.2)
+    monkeypatch.setattr("soundranger_node.runtime.ATTEND_S", 0.1)
     parts = build()
     thread = threading.Thread(target=parts.node.run)
     thread.start()
@@ -266,5 +284,70 @@ def test_without_a_broker_detections_wait_on_disk(build: Build, mosquitto: "Mosq
     parts.node.run()
     parts.node.close()
     kept = Outbox(tmp_path / "roof.sqlite")
-    assert {waiting.id for waiting in kept.due(100, 0.0)} == set(parts.pipeline.made)
+    assert {waiting.id for waiting in kept.before(1_000, 100)} == set(parts.pipeline.made)
     kept.close()
+
+
+@dataclass
+class ClockSetLater:
+    """Dates every moment of one boot by adding what the system clock turned out to be ahead, once that is known."""
+
+    boot: str
+    ahead_ns: int | None = None
+
+    def redate(self, moment: Moment) -> Timing | None:
+        if self.ahead_ns is None or moment.boot != self.boot:
+            return None
+        return Timing(moment.monotonic_ns + self.ahead_ns, {"clock": 0.01, "read": moment.sigma_s}, "ntp")
+
+    def is_gone(self, moment: Moment) -> bool:
+        return moment.boot != self.boot
+
+
+@pytest.mark.slow
+def test_what_was_heard_before_the_clock_was_set_is_sent_once_it_is_with_its_right_time(
+    build: Build, heard: Received
+) -> None:
+    clock = ClockSetLater("this-boot")
+    parts = build(source=Ticking(blocks=150), undated=Moment("this-boot", 7_000, 1e-4), retrospect=clock)
+    parts.node.run()
+    wait_until(lambda: heard.statuses)
+    assert (parts.outbox.undated, parts.outbox.depth) == (151, 0)
+    clock.ahead_ns = NOW_NS
+    wait_until(lambda: ids(heard.detections) == set(parts.pipeline.made))
+    assert parts.outbox.undated == 0
+    one = heard.detections[0]
+    assert (one.time_ns, one.clock) == (NOW_NS + 7_000, "ntp")
+    assert one.sigma_terms_s == {"clock": 0.01, "read": 1e-4, "onset": 3e-4}
+
+
+@pytest.mark.slow
+def test_what_was_heard_before_a_reboot_and_never_dated_is_given_up_and_counted(build: Build) -> None:
+    clock = ClockSetLater("this-boot", ahead_ns=NOW_NS)
+    parts = build(source=Ticking(blocks=3), undated=Moment("other-boot", 7_000, 1e-4), retrospect=clock)
+    parts.node.run()
+    wait_until(lambda: parts.outbox.undated == 0)
+    assert parts.outbox.lost_to == {"undatable": 4}
+
+
+@pytest.mark.slow
+def test_the_status_goes_on_while_no_sound_comes(
+    build: Build, heard: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soundranger_node.runtime.STATUS_INTERVAL_S", 0.1)
+    monkeypatch.setattr("soundranger_node.runtime.ATTEND_S", 0.1)
+    parts = build(source=Ticking(blocks=0))
+    parts.node.run()
+    wait_until(lambda: len(heard.statuses) >= 5)
+
+
+def test_problems_fit_into_a_status(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / ("x" * 200) / "roof.sqlite")
+    link = Link(LinkSettings(), outbox, status_of("roof"))
+    assert problems(outbox, link) == []
+    outbox.close()
+    outbox.upkeep(None)
+    found = problems(outbox, link)
+    assert len(found) == 1
+    STATUS.encode(msgspec.structs.replace(status_of("roof"), problems=found))
+    link.close()
