@@ -8,7 +8,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from soundranger_node.blocks import Block, Moment, Source, Timing
+from soundranger_node.blocks import Block, Moment, Source, Timing, Undatable
 from soundranger_node.clips import Clips
 from soundranger_node.errors import MessageError
 from soundranger_node.link import Link
@@ -53,12 +53,8 @@ class DetectionPipeline(Protocol):
 class Retrospect(Protocol):
     """Dates moments that were heard before the system clock was good; asked from a thread of its own."""
 
-    def redate(self, moment: Moment) -> Timing | None:
-        """Return the UTC of a moment with all terms but the onset's; None where it cannot be told, or not yet."""
-        ...
-
-    def is_gone(self, moment: Moment) -> bool:
-        """Return whether a moment can never be dated, because it is of another boot."""
+    def redate(self, moment: Moment) -> Timing | Undatable:
+        """Return the UTC of a moment with all terms but the onset's, or why there is none."""
         ...
 
 
@@ -171,10 +167,10 @@ class Node:
         """Date what waits for a good clock, as far as it can be dated by now."""
         while waiting := self._outbox.waiting_for_clock(DATED_AT_ONCE):
             before = self._outbox.undated
-            known = [(one, timing) for one in waiting if (timing := retrospect.redate(one.moment)) is not None]
-            self._outbox.date([found for one, timing in known if (found := self._dated(one, timing)) is not None])
-            gone = [one.id for one in waiting if retrospect.is_gone(one.moment)]
-            self._outbox.drop_undated(gone, UNDATABLE)
+            answers = [(one, retrospect.redate(one.moment)) for one in waiting]
+            known = [self._dated(one, answer) for one, answer in answers if isinstance(answer, Timing)]
+            self._outbox.date([found for found in known if found is not None])
+            self._outbox.drop_undated([one.id for one, answer in answers if answer is Undatable.EVER], UNDATABLE)
             self._link.wake()
             if self._outbox.undated > before - len(waiting):
                 return

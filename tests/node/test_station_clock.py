@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from soundranger_broker.simulation.sound_card import I2S, PulseChannel, SoundCardModel
-from soundranger_node.blocks import Moment, Timebase, Timing
+from soundranger_node.blocks import Moment, Timebase, Timing, Undatable
 from soundranger_node.timekeeping.quality import ClockQuality
-from soundranger_node.timekeeping.station_clock import SMEAR_NOTICE, StationClock, Undatable
+from soundranger_node.timekeeping.station_clock import SMEAR_NOTICE, StationClock
 from soundranger_node.timekeeping.utc_clock import UNRULED_DRIFT, ClockRead
 from soundranger_node.utc import utc_ns
 

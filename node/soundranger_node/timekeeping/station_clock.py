@@ -2,10 +2,9 @@
 
 import threading
 from collections.abc import Mapping
-from enum import Enum
 from math import hypot
 
-from soundranger_node.blocks import Moment, Samples, Timing
+from soundranger_node.blocks import Moment, Samples, Timing, Undatable
 from soundranger_node.messages import ClockStatus, ClockTier
 from soundranger_node.timekeeping.pps import MAX_LABEL_ERROR_S, PpsClock
 from soundranger_node.timekeeping.quality import ClockQuality
@@ -19,13 +18,6 @@ BOUND_SIGMAS = 3
 # The rate is watched for a leap smear once a minute.
 RATE_INTERVAL_NS = 60 * NS_PER_S
 SMEAR_NOTICE = "the rate changed by 11.6 ppm at noon: the time server seems to smear a leap second"
-
-
-class Undatable(Enum):
-    """Why a moment has no date: the clock is not good yet, or the moment is of another boot or too long ago."""
-
-    YET = "yet"
-    EVER = "ever"
 
 
 class StationClock:
