@@ -25,6 +25,11 @@ FAILED = 1
 SYSTEM_CONFIG = Path("/etc/soundranger/soundranger-node.toml")
 LOCAL_CONFIG = Path("soundranger-node.toml")
 
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help=f"The configuration. Default: {LOCAL_CONFIG} here, else {SYSTEM_CONFIG}."),
+]
+
 app = typer.Typer(
     help="The node of soundranger: hears loud impulses and says when each one arrived.",
     no_args_is_help=True,
@@ -94,20 +99,41 @@ def detect(
 
 
 @app.command()
-def run(
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help=f"The configuration. Default: {LOCAL_CONFIG} here, else {SYSTEM_CONFIG}."),
-    ] = None,
-) -> None:
+def run(config: ConfigOption = None) -> None:
     """Be a node: listen to the microphone and publish detections, until Ctrl-C or SIGTERM."""
     # Only here, so that `detect` starts fast and needs neither MQTT nor sound card.
     from soundranger_node.config import load  # noqa: PLC0415
     from soundranger_node.station import Station  # noqa: PLC0415
 
-    station = Station(load(config or (LOCAL_CONFIG if LOCAL_CONFIG.exists() else SYSTEM_CONFIG)))
+    station = Station(load(config or _usual_config()))
     with _stopped_by_signals(station.stop):
         station.run()
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Say what is missing or wrong on this computer and how to mend it; 0 where nothing fails.
+
+    It may be run while the node runs.
+    """
+    from soundranger_node.check import result, settings  # noqa: PLC0415 - as in `run`
+    from soundranger_node.check.steps import steps  # noqa: PLC0415
+
+    path = config or _usual_config()
+    configured, first = settings.read(path)
+    typer.echo(result.as_text(first))
+    results = [first]
+    for step in steps(path, configured):
+        with _doing(step.doing):
+            found = step.run()
+        results += found
+        for one in found:
+            typer.echo(result.as_text(one))
+    typer.echo(result.tally(results))
+    if configured is None:
+        sys.exit(BAD_INPUT)
+    if any(one.verdict == "fails" for one in results):
+        sys.exit(FAILED)
 
 
 @app.command()
@@ -120,6 +146,24 @@ def devices() -> None:
         raise AudioError("microphone", "the system lists none", "plug one in, or load the driver of the one on board")
     for found in inputs:
         typer.echo(f"{found.number:3d}  {found.name}  ({found.channels} channels, {found.sample_rate_hz:g} Hz)")
+
+
+def _usual_config() -> Path:
+    return LOCAL_CONFIG if LOCAL_CONFIG.exists() else SYSTEM_CONFIG
+
+
+@contextlib.contextmanager
+def _doing(what: str) -> Iterator[None]:
+    """Show on a terminal what is being done, for as long as it is."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    line = f"{what} ..."
+    typer.echo(line, nl=False, err=True)
+    try:
+        yield
+    finally:
+        typer.echo(f"\r{' ' * len(line)}\r", nl=False, err=True)
 
 
 def _wanted(files: Sequence[Path], listed: Sequence[Recording]) -> list[Recording | Path]:
