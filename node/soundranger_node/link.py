@@ -164,6 +164,11 @@ class Link:
         """The broker's address, as a person would write it."""
         return f"mqtt{'s' if self.tls else ''}://{self.settings.host}:{self.settings.port}"
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread of the link runs; it does from `start` to `close`."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin to connect; never fails for want of a broker."""
         self._thread.start()

@@ -40,7 +40,7 @@ class Node:
     """Wires a source, a pipeline, an outbox and a link together; closes all of them.
 
     The same for a Pi, a file and a virtual node: no signals, no logging set-up, no threads but the link's. `lost`
-    counts detections that could not be written down.
+    counts detections that could not be written down. `heard` is told of every block that was worked on.
     """
 
     def __init__(
@@ -50,12 +50,14 @@ class Node:
         outbox: Outbox,
         link: Link,
         status: Callable[[], NodeStatus],
+        heard: Callable[[Block], None] | None = None,
     ) -> None:
         self._source = source
         self._pipeline = pipeline
         self._outbox = outbox
         self._link = link
         self._status = status
+        self._heard = heard
         self._said: set[str] = set()
         self._idle = threading.Event()
         self._idle.set()
@@ -87,6 +89,8 @@ class Node:
         next_status_s = time.monotonic()
         for block in self._source.blocks():
             self._keep(self._pipeline.push(block))
+            if self._heard is not None:
+                self._heard(block)
             now_s = time.monotonic()
             if now_s >= next_status_s:
                 self._link.give_status(self._status())

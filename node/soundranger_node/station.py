@@ -1,14 +1,17 @@
 """The one place that wires a node together: microphone, clock, detector, pipeline, outbox and link."""
 
+import os
 import secrets
 import time
 
 from soundranger_node import __version__, config
+from soundranger_node.blocks import Block
 from soundranger_node.config import Settings
 from soundranger_node.detector import Detector
 from soundranger_node.errors import InputError
 from soundranger_node.link import Link
 from soundranger_node.messages import ClockStatus, NodeStatus
+from soundranger_node.notify import Notifier, Watchdog, beat_interval_s, summary
 from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Pipeline, Place
 from soundranger_node.runtime import Node
@@ -47,7 +50,9 @@ class Station:
         )
         self._outbox = Outbox(settings.outbox.path)
         self._link = Link(settings.mqtt, self._outbox, self.status(lost=0))
-        self._node = Node(self._source, self._pipeline, self._outbox, self._link, lambda: self.status(self._node.lost))
+        self._manager = Notifier(os.environ)
+        self._watchdog = Watchdog(self._manager, beat_interval_s(os.environ, os.getpid()), lambda: self._link.alive)
+        self._node = Node(self._source, self._pipeline, self._outbox, self._link, self._told_status, self._beat)
 
     def run(self) -> None:
         """Listen until `stop`, or until the microphone fails; close everything.
@@ -55,14 +60,25 @@ class Station:
         Raises:
             AudioError: the microphone failed.
         """
+        self._manager.ready()
         try:
             self._node.run()
         finally:
+            self._manager.stopping()
             self._node.close()
 
     def stop(self) -> None:
         """End `run` soon; for another thread."""
         self._source.close()
+
+    def _told_status(self) -> NodeStatus:
+        """Return the status, and tell it to the service manager too."""
+        status = self.status(self._node.lost)
+        self._manager.status(summary(status, self._link.connected))
+        return status
+
+    def _beat(self, block: Block) -> None:
+        self._watchdog.beat(block, time.monotonic())
 
     def status(self, lost: int) -> NodeStatus:
         """Return the node's health; `lost` counts the detections that could not be written down."""
