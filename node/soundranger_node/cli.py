@@ -1,13 +1,15 @@
 """The command `soundranger-node`: what a person types; each error becomes one sentence."""
 
 import contextlib
+import faulthandler
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -19,8 +21,12 @@ from soundranger_node.evidence import read_evidence
 from soundranger_node.offline import Progress, plain_rows, recording_rows
 from soundranger_node.recordings import Recording, read_recordings
 
+if TYPE_CHECKING:
+    from soundranger_node.config import Settings
+
 BAD_INPUT = 2
 FAILED = 1
+LOG_FORMAT = "soundranger-node: %(message)s"
 # Where a service looks; `run` without --config prefers the one in the folder it is started in.
 SYSTEM_CONFIG = Path("/etc/soundranger/soundranger-node.toml")
 LOCAL_CONFIG = Path("soundranger-node.toml")
@@ -66,7 +72,7 @@ def _common(
 ) -> None:
     del version
     level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="soundranger-node: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
 
 
 @app.command()
@@ -105,7 +111,10 @@ def run(config: ConfigOption = None) -> None:
     from soundranger_node.config import load  # noqa: PLC0415
     from soundranger_node.station import Station  # noqa: PLC0415
 
-    station = Station(load(config or _usual_config()))
+    _log_as_a_service()
+    settings = load(config or _usual_config())
+    _LOG.info("%s", _what_starts(settings))
+    station = Station(settings)
     with _stopped_by_signals(station.stop):
         station.run()
 
@@ -146,6 +155,27 @@ def devices() -> None:
         raise AudioError("microphone", "the system lists none", "plug one in, or load the driver of the one on board")
     for found in inputs:
         typer.echo(f"{found.number:3d}  {found.name}  ({found.channels} channels, {found.sample_rate_hz:g} Hz)")
+
+
+def _log_as_a_service() -> None:
+    """Log what is worth a line to somebody who reads it later, and where each thread stands if systemd aborts us.
+
+    To a standard error of our own: while PortAudio starts it turns that of the process to nowhere.
+    """
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    faulthandler.enable(stream)
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT, stream=stream, force=True)
+    logging.getLogger("soundranger_node").setLevel(logging.INFO)
+
+
+def _what_starts(settings: "Settings") -> str:
+    """Return the settings that a reader of a log wants to know first, as one line."""
+    place, microphone, mqtt = settings.place, settings.microphone, settings.mqtt
+    where = "a place surveyed in by gpsd" if place.lat is None else f"{place.lat}, {place.lon}, {place.alt_m} m"
+    device = "the default microphone" if microphone.device is None else f"microphone {microphone.device}"
+    broker = f"mqtt{'s' if mqtt.tls else ''}://{mqtt.host}:{mqtt.port}"
+    outbox = f"detections wait in {settings.outbox.path}"
+    return f"{settings.node} {__version__} starts at {where}; {device}, broker {broker}; {outbox}"
 
 
 def _usual_config() -> Path:
