@@ -25,7 +25,7 @@ SECONDS_PER_DAY = 86_400.0
 # What OpenSSL calls the reasons for which it does not trust a certificate (X509_V_ERR_*).
 NOT_YET_VALID = 9
 EXPIRED = 10
-WRONG_NAME = 62
+WRONG_NAME = (62, 64)
 
 
 @dataclass
@@ -61,7 +61,7 @@ def judge_handshake(host: str, port: int, error: OSError) -> Result:
     if code == EXPIRED:
         found = "the broker's certificate has expired, by this computer's clock"
         return fails("TLS", found, "renew it on the broker, if the clock is right", "timedatectl")
-    if code == WRONG_NAME:
+    if code in WRONG_NAME:
         found = f"the broker's certificate is not for the name {host}"
         return fails("TLS", found, "set [mqtt] host to a name in it, or make one for this name", _show(host, port))
     if code is not None:
