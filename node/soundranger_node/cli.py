@@ -1,13 +1,15 @@
 """The command `soundranger-node`: what a person types; each error becomes one sentence."""
 
 import contextlib
+import faulthandler
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -19,11 +21,20 @@ from soundranger_node.evidence import read_evidence
 from soundranger_node.offline import Progress, plain_rows, recording_rows
 from soundranger_node.recordings import Recording, read_recordings
 
+if TYPE_CHECKING:
+    from soundranger_node.config import Settings
+
 BAD_INPUT = 2
 FAILED = 1
+LOG_FORMAT = "soundranger-node: %(message)s"
 # Where a service looks; `run` without --config prefers the one in the folder it is started in.
 SYSTEM_CONFIG = Path("/etc/soundranger/soundranger-node.toml")
 LOCAL_CONFIG = Path("soundranger-node.toml")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help=f"The configuration. Default: {LOCAL_CONFIG} here, else {SYSTEM_CONFIG}."),
+]
 
 app = typer.Typer(
     help="The node of soundranger: hears loud impulses and says when each one arrived.",
@@ -61,7 +72,7 @@ def _common(
 ) -> None:
     del version
     level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="soundranger-node: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, format=LOG_FORMAT, stream=sys.stderr)
 
 
 @app.command()
@@ -94,20 +105,44 @@ def detect(
 
 
 @app.command()
-def run(
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help=f"The configuration. Default: {LOCAL_CONFIG} here, else {SYSTEM_CONFIG}."),
-    ] = None,
-) -> None:
+def run(config: ConfigOption = None) -> None:
     """Be a node: listen to the microphone and publish detections, until Ctrl-C or SIGTERM."""
     # Only here, so that `detect` starts fast and needs neither MQTT nor sound card.
     from soundranger_node.config import load  # noqa: PLC0415
     from soundranger_node.station import Station  # noqa: PLC0415
 
-    station = Station(load(config or (LOCAL_CONFIG if LOCAL_CONFIG.exists() else SYSTEM_CONFIG)))
+    _log_as_a_service()
+    settings = load(config or _usual_config())
+    _LOG.info("%s", _what_starts(settings))
+    station = Station(settings)
     with _stopped_by_signals(station.stop):
         station.run()
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Say what is missing or wrong on this computer and how to mend it; 0 where nothing fails.
+
+    It may be run while the node runs.
+    """
+    from soundranger_node.check import result, settings  # noqa: PLC0415 - as in `run`
+    from soundranger_node.check.steps import steps  # noqa: PLC0415
+
+    path = config or _usual_config()
+    configured, first = settings.read(path)
+    typer.echo(result.as_text(first))
+    results = [first]
+    for step in steps(path, configured):
+        with _doing(step.doing):
+            found = step.run()
+        results += found
+        for one in found:
+            typer.echo(result.as_text(one))
+    typer.echo(result.tally(results))
+    if configured is None:
+        sys.exit(BAD_INPUT)
+    if any(one.verdict == "fails" for one in results):
+        sys.exit(FAILED)
 
 
 @app.command()
@@ -120,6 +155,45 @@ def devices() -> None:
         raise AudioError("microphone", "the system lists none", "plug one in, or load the driver of the one on board")
     for found in inputs:
         typer.echo(f"{found.number:3d}  {found.name}  ({found.channels} channels, {found.sample_rate_hz:g} Hz)")
+
+
+def _log_as_a_service() -> None:
+    """Log what is worth a line to somebody who reads it later, and where each thread stands if systemd aborts us.
+
+    To a standard error of our own: while PortAudio starts it turns that of the process to nowhere.
+    """
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    faulthandler.enable(stream)
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT, stream=stream, force=True)
+    logging.getLogger("soundranger_node").setLevel(logging.INFO)
+
+
+def _what_starts(settings: "Settings") -> str:
+    """Return the settings that a reader of a log wants to know first, as one line."""
+    place, microphone, mqtt = settings.place, settings.microphone, settings.mqtt
+    where = "a place surveyed in by gpsd" if place.lat is None else f"{place.lat}, {place.lon}, {place.alt_m} m"
+    device = "the default microphone" if microphone.device is None else f"microphone {microphone.device}"
+    broker = f"mqtt{'s' if mqtt.tls else ''}://{mqtt.host}:{mqtt.port}"
+    outbox = f"detections wait in {settings.outbox.path}"
+    return f"{settings.node} {__version__} starts at {where}; {device}, broker {broker}; {outbox}"
+
+
+def _usual_config() -> Path:
+    return LOCAL_CONFIG if LOCAL_CONFIG.exists() else SYSTEM_CONFIG
+
+
+@contextlib.contextmanager
+def _doing(what: str) -> Iterator[None]:
+    """Show on a terminal what is being done, for as long as it is."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    line = f"{what} ..."
+    typer.echo(line, nl=False, err=True)
+    try:
+        yield
+    finally:
+        typer.echo(f"\r{' ' * len(line)}\r", nl=False, err=True)
 
 
 def _wanted(files: Sequence[Path], listed: Sequence[Recording]) -> list[Recording | Path]:

@@ -110,7 +110,8 @@ class NodeStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     `outbox` counts what waits to be delivered, `undated` what waits for a good clock. `withheld` counts impulses over
     the limit per minute, `lost` detections that are gone for good; `lost_to` says to what, by name. `problems` are
-    sentences about what does not work just now, such as a microphone that is unplugged.
+    sentences about what does not work just now, such as a microphone that is unplugged; `interruptions` counts how
+    often that was, `overflows` how often the computer was too slow for the sound.
     """
 
     node: NodeName
@@ -129,6 +130,7 @@ class NodeStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
     lost: Count | None = None
     lost_to: Annotated[dict[TermName, Count], Meta(max_length=16)] | None = None
     overflows: Count | None = None
+    interruptions: Count | None = None
     uptime_s: Duration | None = None
     problems: Annotated[list[ShortText], Meta(max_length=16)] | None = None
     cpu_c: Celsius | None = None

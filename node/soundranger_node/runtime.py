@@ -63,7 +63,7 @@ class Node:
 
     The same for a Pi, a file and a virtual node: no signals, no logging set-up. Besides the link's thread there is one
     for what must go on while no sound comes: the status, the outbox's upkeep and dating in retrospect. `clips` cuts
-    the sound that the link is asked for; without it there is none.
+    the sound that the link is asked for; without it there is none. `heard` is told of every block that was worked on.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Node:
         *,
         clips: Clips | None = None,
         retrospect: Retrospect | None = None,
+        heard: Callable[[Block], None] = lambda _block: None,
     ) -> None:
         self._source = source
         self._pipeline = pipeline
@@ -84,6 +85,7 @@ class Node:
         self._status = status
         self._clips = clips
         self._retrospect = retrospect
+        self._heard = heard
         self._idle = threading.Event()
         self._idle.set()
         self._closing = threading.Event()
@@ -123,6 +125,7 @@ class Node:
             self._clips.hear(block, heard)
             for clip in self._clips.cut():
                 self._link.give_clip(clip.encode)
+        self._heard(block)
 
     def _keep(self, heard: Iterable[Heard]) -> None:
         """Put detections into the outbox; one that breaks the contract is counted and does not stop the others."""
@@ -187,7 +190,6 @@ class Node:
             return None
 
 
-def problems(outbox: Outbox, link: Link) -> list[str]:
-    """Return what does not work in the outbox and the link just now, as the status can carry it."""
-    found = [*link.problems, *filter(None, [outbox.problem])]
-    return [problem[:MAX_PROBLEM_LENGTH] for problem in found[:MAX_PROBLEMS]]
+def problems(found: Iterable[str | None]) -> list[str] | None:
+    """Return what does not work just now as a status can carry it: as much as the contract allows, None for nothing."""
+    return [problem[:MAX_PROBLEM_LENGTH] for problem in found if problem is not None][:MAX_PROBLEMS] or None

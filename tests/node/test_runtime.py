@@ -178,7 +178,7 @@ def build(mosquitto: "Mosquitto", tmp_path: Path) -> Iterator[Build]:
 
         def status() -> NodeStatus:
             return msgspec.structs.replace(
-                status_of(name), noise_dbfs=pipeline.noise_dbfs, problems=problems(outbox, link) or None
+                status_of(name), noise_dbfs=pipeline.noise_dbfs, problems=problems([*link.problems, outbox.problem])
             )
 
         nodes.append(Node(source, pipeline, outbox, link, status, retrospect=retrospect))
@@ -342,11 +342,9 @@ def test_the_status_goes_on_while_no_sound_comes(
 
 def test_problems_fit_into_a_status(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / ("x" * 200) / "roof.sqlite")
-    link = Link(LinkSettings(), outbox, status_of("roof"))
-    assert problems(outbox, link) == []
+    assert problems([outbox.problem]) is None
     outbox.close()
     outbox.upkeep(None)
-    found = problems(outbox, link)
-    assert len(found) == 1
+    assert outbox.problem is not None
+    found = problems([outbox.problem] * 20)
     STATUS.encode(msgspec.structs.replace(status_of("roof"), problems=found))
-    link.close()

@@ -1,6 +1,7 @@
 """Monotonic time to UTC: steps, leap seconds, judgements that come, change and stay away."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -42,7 +43,12 @@ def test_the_computers_clocks_are_read() -> None:
     assert 0 <= first.width_ns < 50_000_000
     drift_ns = (second.utc_ns - second.monotonic_ns) - (first.utc_ns - first.monotonic_ns)
     assert abs(drift_ns) <= first.width_ns + second.width_ns
-    assert len(boot_id()) == 36
+
+
+def test_a_boot_has_one_id_and_an_unknown_one_that_of_the_run(tmp_path: Path) -> None:
+    assert boot_id("run") == boot_id("other run")
+    assert len(boot_id("run")) == 36
+    assert boot_id("run", tmp_path / "none") == "run"
 
 
 def test_a_moment_is_dated_by_the_difference_of_the_clocks() -> None:

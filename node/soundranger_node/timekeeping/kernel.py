@@ -12,7 +12,6 @@ from soundranger_node.timekeeping.quality import Leap
 
 # systemd-timesyncd touches it when it has set the clock, and systemd removes it when timesyncd is stopped.
 TIMESYNCD_MARKER = Path("/run/systemd/timesync/synchronized")
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # The kernel gives frequencies in units of 2^-16 ppm.
 FREQUENCY_UNITS_PER_PPM = 65_536
 MICROSECONDS = 1e6
@@ -132,11 +131,3 @@ def kernel_clock(timex: ctypes.Structure, timesyncd: bool) -> KernelClock:
         tai_ahead_s=timex.tai,
         timesyncd=timesyncd,
     )
-
-
-def boot_id(path: Path = BOOT_ID) -> str | None:
-    """Return the kernel's id of this boot, None where it cannot be read: no two unknown boots are the same one."""
-    try:
-        return path.read_text(encoding="ascii").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None

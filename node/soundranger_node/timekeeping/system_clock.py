@@ -15,6 +15,12 @@ def read_clocks() -> ClockRead:
     return narrowest((time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(READS))
 
 
-def boot_id() -> str:
-    """Return the kernel's id of this boot: what monotonic times of two runs can be compared by."""
-    return BOOT_ID.read_text(encoding="ascii").strip()
+def boot_id(otherwise: str, path: Path = BOOT_ID) -> str:
+    """Return the kernel's id of this boot, by which monotonic times of two runs can be compared.
+
+    Where the kernel does not tell it: `otherwise`, which is to be no other run's.
+    """
+    try:
+        return path.read_text(encoding="ascii").strip() or otherwise
+    except (OSError, UnicodeDecodeError):
+        return otherwise

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from soundranger_node.timekeeping.kernel import KernelClock, Status, ask_kernel, boot_id, kernel_clock, timex_structure
+from soundranger_node.timekeeping.kernel import KernelClock, Status, ask_kernel, kernel_clock, timex_structure
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,3 @@ def test_timesyncd_is_recognised_by_its_marker(tmp_path: Path) -> None:
 
 def test_the_maximum_error_tells_how_long_the_clock_was_left_alone() -> None:
     assert kernel_clock(timex_structure(ctypes.c_long)(maxerror=32_000), timesyncd=True).unattended_s == 64.0
-
-
-def test_the_boot_id_is_the_same_all_through_a_boot(tmp_path: Path) -> None:
-    assert boot_id() == boot_id()
-    assert len(boot_id() or "") == 36
-    assert boot_id(tmp_path / "none") is None
