@@ -4,6 +4,7 @@ import secrets
 import time
 
 from soundranger_node import __version__, config
+from soundranger_node.blocks import Samples
 from soundranger_node.config import Settings
 from soundranger_node.detector import Detector
 from soundranger_node.errors import InputError
@@ -34,7 +35,14 @@ class Station:
         self._clock = SampleClock(
             microphone.sample_rate_hz, settings.clock.sigma_s, "free", latency_s=microphone.latency_s
         )
-        self._source = SoundCard(microphone.device, microphone.sample_rate_hz, microphone.channel, self._clock)
+        self._source = SoundCard(
+            microphone.device,
+            microphone.sample_rate_hz,
+            microphone.channel,
+            _ByUtc(self._clock),
+            pps_channel=microphone.pps_channel,
+            wanted=microphone.processing,
+        )
         self._pipeline = Pipeline(
             node=settings.node,
             # A counter starts anew with the process, and a Pi's clock may start anew with it: only chance is unique.
@@ -85,6 +93,21 @@ class Station:
             uptime_s=time.monotonic() - self._started_s,
             temperature_c=settings.place.temperature_c,
         )
+
+
+class _ByUtc:
+    """Lets a SampleClock, which counts in UTC, date a sound card, which counts in monotonic time."""
+
+    def __init__(self, clock: SampleClock) -> None:
+        self._clock = clock
+        self.restart = clock.restart
+        self.timing = clock.timing
+
+    def add(self, sample: int, monotonic_ns: int) -> None:
+        self._clock.add(sample, monotonic_ns + time.time_ns() - time.monotonic_ns())
+
+    def add_pps(self, samples: Samples, first: int) -> None:
+        """Nothing takes the PPS yet."""
 
 
 def _configured(place: config.Place) -> Place:
