@@ -65,6 +65,8 @@ def settle(device_name: str, wanted: Wanted) -> list[str]:
         for one in found:
             _switch_off(one)
         found = find(device_name)
+        for one in found:
+            _LOG.error("%s still changes the sound", one.name)
     return [str(one) for one in found]
 
 
@@ -92,7 +94,7 @@ def in_controls(contents: str, mixer: Sequence[str]) -> list[Processing]:
 
 def _in_control(element: str, mixer: Sequence[str]) -> Processing | None:
     """Return the processing that one control stands for, if it is on."""
-    head = re.match(r"numid=(\d+),.*?name='(.+?)'", element)
+    head = re.match(r"numid=\d+,(iface=\w+),name='(.+?)'((?:,\w+=\d+)*)$", element, re.MULTILINE)
     values = re.search(r"^  : values=(.*)$", element, re.MULTILINE)
     if not head or not values or not _PROCESSING.search(head[2]) or _HARMLESS.search(head[2]):
         return None
@@ -100,7 +102,8 @@ def _in_control(element: str, mixer: Sequence[str]) -> Processing | None:
     if off is None or set(values[1].split(",")) <= {off}:
         return None
     writable = re.search(r",access=.w", element)
-    return Processing(head[2], ("amixer", *mixer, "cset", f"numid={head[1]}", off) if writable else None)
+    control = f"{head[1]},name={head[2]}{head[3]}"
+    return Processing(head[2], ("amixer", *mixer, "cset", control, off) if writable else None)
 
 
 def _off_value(element: str) -> str | None:
