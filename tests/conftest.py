@@ -160,15 +160,17 @@ class Pulse:
         """What the programs said on standard error, at last."""
         return (self._folder / "python.log").read_text()[-2000:]
 
-    def player(self, rate_hz: int) -> subprocess.Popen[bytes]:
-        """Start a program that plays on both channels of `room` the pairs of float32 that are written to it."""
+    def player(self, rate_hz: int, latency_ms: int) -> subprocess.Popen[bytes]:
+        """Start a program that plays the pairs of float32 that are written to it, and holds so much of them back."""
         command = ["pacat", "--playback", f"--rate={rate_hz}", "--channels=2", "--format=float32le"]
-        return subprocess.Popen([*command, "--latency-msec=20", "--raw"], env=self.environment, stdin=subprocess.PIPE)
+        return subprocess.Popen(
+            [*command, f"--latency-msec={latency_ms}", "--raw"], env=self.environment, stdin=subprocess.PIPE
+        )
 
     def play(self, sound: NDArray[np.float32], rate_hz: int) -> None:
         """Return once a sound, of shape (n,) or (n, 2), has been played."""
         both = sound if sound.ndim == 2 else np.repeat(sound[:, None], 2, axis=1)
-        with self.player(rate_hz) as player:
+        with self.player(rate_hz, latency_ms=500) as player:
             player.communicate(both.astype("<f4").tobytes())
 
 

@@ -210,7 +210,8 @@ class SoundCard:
         """Return a delivery as a block, once the clock knows of it."""
         self._recovered()
         if self._last is not None and (self._anew or is_broken(self._last, delivery, self._sample_rate_hz)):
-            self.overflows += not self._anew
+            if not self._anew:
+                self.overflows += 1
             self._next += samples_lost(self._last, delivery, self._sample_rate_hz)
             self._clock.restart()
         block = Block(delivery.samples, self._next)

@@ -152,7 +152,7 @@ def impulses(seconds: float, every_s: float, rate_hz: int) -> Samples:
 def play_paced(pulse: "Pulse", sound: Samples) -> list[float]:
     """Play a sound no sooner than it should be heard; return when each loud 10 ms of it was handed over, UTC."""
     handed_over_s = []
-    with pulse.player(RATE_HZ) as player:
+    with pulse.player(RATE_HZ, latency_ms=20) as player:
         assert player.stdin is not None
         start_s = time.monotonic()
         for number, piece in enumerate(np.split(sound, range(480, len(sound), 480))):
@@ -174,7 +174,9 @@ def test_impulses_are_found_as_far_apart_as_they_were_played(pulse: "Pulse", sam
     with Capture(pulse, f"rate_hz = {rate_hz}\nhear(card())") as capture:
         hears = capture.until("hears")
         pulse.play(impulses(3.0, 0.4, rate_hz), rate_hz)
-        onsets = [event["onset"] for event in capture.end() if "onset" in event]
+        *events, last = capture.end()
+    onsets = [event["onset"] for event in events if "onset" in event]
+    assert (last["overflows"], last["interruptions"]) == (0, 0)
     assert (hears["hears"], hears["shape"], hears["dtype"]) == (0, [rate_hz // 50], "float32")
     assert len(onsets) == 7
     # To well under a tenth of a millisecond, at 16 kHz too.
@@ -254,6 +256,25 @@ def test_a_microphone_that_is_unplugged_is_told_and_heard_again_once_it_is_back(
     assert (last["interruptions"], last["restarts"], last["overflows"]) == (1, 1, 0)
     # Whoever hears is never kept waiting.
     assert last["longest_s"] < 2.5
+
+
+@pytest.mark.slow
+def test_a_microphone_that_the_sound_server_loses_is_told_and_heard_again_once_it_is_back(pulse: "Pulse") -> None:
+    pulse.start()
+    with Capture(pulse) as capture:
+        capture.until("hears")
+        lost_s = time.monotonic()
+        pulse.ask("unload-module", "module-null-sink")
+        told = capture.until("problem")
+        missing = capture.until("problem")
+        pulse.ask("load-module", "module-null-sink", "sink_name=room")
+        back = capture.until("gap_s")
+        last = capture.end()[-1]
+    assert told["at"] - lost_s < NOTICED_S
+    assert told["problem"].startswith("microphone pulse: has stopped; check its cable")
+    assert missing["problem"].startswith("microphone pulse: cannot be opened (")
+    assert back["gap_s"] >= back["at"] - lost_s - 0.1
+    assert (last["interruptions"], last["restarts"], last["overflows"]) == (1, 1, 0)
 
 
 @pytest.mark.slow
