@@ -268,26 +268,23 @@ class SoundCard:
             AudioError: as `blocks`.
         """
         sounddevice = library()
+        there = "none"
         try:
             list_anew(sounddevice)
+            there = ", ".join(f"{listed.number} {listed.name}" for listed in devices()) or there
             found = sounddevice.query_devices(self._device, "input")
             self.processing = settle(found["name"], self._wanted)
             self._start(sounddevice, found["max_input_channels"])
         except (sounddevice.PortAudioError, ValueError) as error:
-            problem = self._cannot_open(error)
+            why = f"cannot be opened ({' '.join(str(error).split())})"
+            problem = AudioError(self._name, why, f"check its cable and [microphone]; there are: {there}")
             if self._last is None and error.args[1:2] and error.args[1] in WRONG_SETTING:
                 raise problem from None
             return problem
         return None
 
-    def _cannot_open(self, error: Exception) -> AudioError:
-        there = ", ".join(f"{found.number} {found.name}" for found in devices()) or "none"
-        why = " ".join(str(error).split())
-        return AudioError(
-            self._name, f"cannot be opened ({why})", f"check its cable and [microphone]; there are: {there}"
-        )
-
     def _start(self, sounddevice: ModuleType, offered: int) -> None:
+        """Start a stream; a device offers so many channels."""
         channel, pps_channel = self._channels
         self._intake = Intake(channel, pps_channel)
         self._anew = True
