@@ -5,11 +5,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 START_S = 10.0
@@ -88,3 +91,95 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     broker.start()
     yield broker
     broker.kill()
+
+
+class Pulse:
+    """A PulseAudio of its own with one loudspeaker, `room`, whose monitor is the microphone."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self._program = program
+        self._folder = folder
+        self._socket = folder / "pulse.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.environment = {**os.environ, "HOME": str(folder), "PULSE_RUNTIME_PATH": str(folder)}
+        self.environment |= {"XDG_RUNTIME_DIR": str(folder), "PULSE_SERVER": f"unix:{self._socket}"}
+
+    def start(self, sample_format: str = "s16le", rate_hz: int = 48_000, *lines: str) -> None:
+        """Return once it listens; `lines` are more commands for it."""
+        script = self._folder / "run.pa"
+        sink = f"sink_name=room format={sample_format} rate={rate_hz} channels=2"
+        script.write_text(
+            f"load-module module-native-protocol-unix socket={self._socket} auth-anonymous=1\n"
+            f"load-module module-null-sink {sink}\nset-default-sink room\nset-default-source room.monitor\n"
+            + "\n".join(lines)
+        )
+        self._socket.unlink(missing_ok=True)
+        command = [self._program, "-n", "-F", str(script), "--daemonize=no", "--exit-idle-time=-1"]
+        with (self._folder / "pulse.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--use-pid-file=no"], env=self.environment, stdout=log, stderr=log
+            )
+        end_s = time.monotonic() + START_S
+        while "room" not in self.ask("info"):
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal: it may fall silent, or go."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once: the microphone is unplugged."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def ask(self, *command: str) -> str:
+        """Return what `pactl` says."""
+        done = subprocess.run(
+            ["pactl", *command], env=self.environment, capture_output=True, text=True, check=False, timeout=START_S
+        )
+        return done.stdout
+
+    def python(self, code: str) -> subprocess.Popen[str]:
+        """Start a program that can hear the room: PortAudio is started once a process, and looks around then."""
+        with (self._folder / "python.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", code],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+
+    @property
+    def complaints(self) -> str:
+        """What the programs said on standard error, at last."""
+        return (self._folder / "python.log").read_text()[-2000:]
+
+    def player(self, rate_hz: int, latency_ms: int) -> subprocess.Popen[bytes]:
+        """Start a program that plays the pairs of float32 that are written to it, and holds so much of them back."""
+        command = ["pacat", "--playback", f"--rate={rate_hz}", "--channels=2", "--format=float32le"]
+        return subprocess.Popen(
+            [*command, f"--latency-msec={latency_ms}", "--raw"], env=self.environment, stdin=subprocess.PIPE
+        )
+
+    def play(self, sound: NDArray[np.float32], rate_hz: int) -> None:
+        """Return once a sound, of shape (n,) or (n, 2), has been played."""
+        both = sound if sound.ndim == 2 else np.repeat(sound[:, None], 2, axis=1)
+        with self.player(rate_hz, latency_ms=500) as player:
+            player.communicate(both.astype("<f4").tobytes())
+
+
+@pytest.fixture
+def pulse(tmp_path: Path) -> Iterator[Pulse]:
+    """A PulseAudio that PortAudio can hear, not yet started."""
+    program = shutil.which("pulseaudio")
+    if program is None or shutil.which("pactl") is None or shutil.which("pacat") is None:
+        pytest.skip("pulseaudio or pulseaudio-utils is not installed")
+    server = Pulse(program, tmp_path)
+    yield server
+    server.kill()

@@ -147,14 +147,16 @@ def check(config: ConfigOption = None) -> None:
 
 @app.command()
 def devices() -> None:
-    """List the microphones: number, name, channels and usual sample rate."""
-    from soundranger_node import soundcard  # noqa: PLC0415 - as in `run`
+    """List the microphones: number, name, channels, usual sample rate, and what changes their sound by itself."""
+    from soundranger_node import gain, soundcard  # noqa: PLC0415 - as in `run`
 
     inputs = soundcard.devices()
     if not inputs:
         raise AudioError("microphone", "the system lists none", "plug one in, or load the driver of the one on board")
     for found in inputs:
         typer.echo(f"{found.number:3d}  {found.name}  ({found.channels} channels, {found.sample_rate_hz:g} Hz)")
+        for processing in gain.find(found.name):
+            typer.echo(f"     {processing}")
 
 
 def _log_as_a_service() -> None:
