@@ -48,6 +48,10 @@ SETTLED_S = 57.0
 RMS_PER_WHOLE = 1 / np.sqrt(3)
 # whose whole is twice its median.
 RMS_PER_MEDIAN = 2 * RMS_PER_WHOLE
+# Where even the lowest point of a part lies higher than by chance, the part was late as a whole: so rare is chance.
+MISFIT_CHANCE = 1e-4
+# A part later than this is one of a starved computer, and says nothing of the rest.
+STARVED_S = 5e-3
 # Times that are less scattered than this part of a frame may lie along one tooth,
 STRAIGHT_SHARE = 0.45
 # whose rate is then that of the frames: the computer's, before its daemon corrects it.
@@ -85,7 +89,8 @@ class Fit:
     """The excess of true time over nominal time: a line, a curve on top of it, and the sigmas of what they leave out.
 
     `curvature` is the second derivative, 1/s, about the middle of the line. `hidden_s` is what a lateness that does
-    not show may hide here, `spread_s` what it could hide in a few seconds of this window.
+    not show may hide here, `spread_s` what it could hide in a few seconds of this window; `misfit_s` is how far stretches
+    of the envelope lie off the line.
     """
 
     line: Line
@@ -93,6 +98,7 @@ class Fit:
     curvature_sigma: float = 0.0
     hidden_s: float = 0.0
     spread_s: float = 0.0
+    misfit_s: float = 0.0
 
     def at(self, x: float) -> tuple[float, float]:
         """Return the excess at `x`, and one standard deviation of it; seconds."""
@@ -134,11 +140,12 @@ def _hidden_s(found: Fit, seen_s: float, prior: Prior) -> float:
     """Return the sigma of what lateness may hide in a window without jumps."""
     fading_s = prior.hidden_s * max(0.0, 1 - seen_s / SETTLED_S)
     straight = found.spread_s < STRAIGHT_SHARE * prior.frame_s and abs(found.line.slope) < MAX_FRAME_RATE
-    return max(fading_s, prior.frame_s * RMS_PER_WHOLE if straight else 0.0)
+    return max(fading_s, prior.frame_s * RMS_PER_WHOLE if straight else 0.0, found.misfit_s)
 
 
 def _window(x: Floats, y: Floats, end: int, length_s: float) -> tuple[Floats, Floats]:
-    start = int(np.searchsorted(x, x[end - 1] - length_s))
+    # Blocks may be so long that a window holds too few.
+    start = min(int(np.searchsorted(x, x[end - 1] - length_s)), max(0, end - MIN_POINTS))
     return x[start:end], y[start:end]
 
 
@@ -179,7 +186,21 @@ def _curved(x: Floats, y: Floats, prior: Prior) -> Fit:
     straight = y - curvature * u**2 / 2
     line = lower_envelope(x, straight, prior.rate, prior.rate_sigma)
     above = straight - np.interp(x, [line.x0, line.x1], [line.left, line.right])
-    return Fit(line, curvature, curvature_sigma, spread_s=float(np.median(above)) * RMS_PER_MEDIAN)
+    spread_s = float(np.median(above)) * RMS_PER_MEDIAN
+    return Fit(line, curvature, curvature_sigma, spread_s=spread_s, misfit_s=_misfit_s(above, x[-1] - x[0]))
+
+
+def _misfit_s(above: Floats, length_s: float) -> float:
+    """Return how far whole stretches of points lie above their envelope, on the root of the mean square; else 0."""
+    parts = int(length_s / PART_S)
+    if parts < MIN_PARTS:
+        return 0.0
+    lowest = above[lowest_of_parts(above, parts)]
+    lowest = lowest[lowest < STARVED_S]
+    by_chance_s = float(np.quantile(above, 1 - MISFIT_CHANCE ** (parts / len(above))))
+    if lowest.max(initial=0.0) < max(MIN_JUMP_S, by_chance_s):
+        return 0.0
+    return float(lowest.max()) * RMS_PER_WHOLE
 
 
 def _curvature(x: Floats, y: Floats) -> tuple[float, float]:
@@ -205,7 +226,7 @@ def _beside_jump(x: Floats, y: Floats, jumps: list[Jump]) -> Fit:
     jump = jumps[-1]
     before_s = jump.x - (jumps[-2].x if len(jumps) > 1 else x[0])
     after_s = x[-1] - jump.x
-    after = x > jump.x + min(PART_S, after_s / 2)
+    after = x >= min(jump.x + min(PART_S, after_s / 2), x[-MIN_POINTS])
     before = (x > jump.x - before_s + PART_S) & (x < jump.x - PART_S)
     known, shift_s = (before, jump.height_s) if before_s > after_s and before.sum() >= MIN_POINTS else (after, 0.0)
     flat = lower_envelope(x[known], y[known], 0.0, RATE_SIGMA)
