@@ -15,7 +15,8 @@ from soundranger_node.timekeeping.envelope import (
     lower_envelope,
     support_line,
 )
-from soundranger_node.timekeeping.lateness import FRAME_S, Fit, Prior, envelope_jumps, fit
+from soundranger_node.timekeeping.lateness import FULL_SPEED_FRAME_S as FRAME_S
+from soundranger_node.timekeeping.lateness import Fit, Prior, envelope_jumps, fit
 
 BLOCK_S = 0.02
 

@@ -30,9 +30,9 @@ LAWS = {
 }
 
 
-def errors_and_sigmas(card: SoundCardModel, seconds: float) -> tuple[float, float]:
+def errors_and_sigmas(card: SoundCardModel, seconds: float, frame_s: float | None = None) -> tuple[float, float]:
     """Return the error of a clock after so many seconds, and what it says of it; s."""
-    clock = SampleClock(card.sample_rate_hz)
+    clock = SampleClock(card.sample_rate_hz, frame_s)
     for sample, time_ns in card.times_ns(seconds):
         clock.add(sample, time_ns)
     monotonic_ns, sigma_s = clock.date(sample)
@@ -78,6 +78,21 @@ def test_in_the_first_seconds_the_clock_does_not_claim_more_than_it_knows(name: 
     found = np.array([errors_and_sigmas(replace(card, seed=seed), seconds) for seed in range(30)])
     assert np.mean(np.abs(found[:, 0]) < 2 * found[:, 1]) > 0.9
     assert found[:, 1].max() < 2e-3
+
+
+@pytest.mark.parametrize("law", [USB_FULL_SPEED, USB_HIGH_SPEED, I2S])
+@pytest.mark.parametrize("ppm", [0.0, 5.0])
+def test_a_clock_that_is_told_the_frame_knows_what_teeth_longer_than_a_window_hide(law: Lateness, ppm: float) -> None:
+    card = SoundCardModel(law, 0, ppm=ppm)
+    found = np.array([errors_and_sigmas(replace(card, seed=seed), 61, law.frame_s) for seed in SEEDS])
+    assert (np.abs(found[:, 0]) < 3 * found[:, 1]).all()
+    assert np.median(found[:, 1]) <= law.frame_s + 1e-6
+
+
+def test_a_clock_that_is_told_of_no_frame_is_sure_within_seconds() -> None:
+    found = np.array([errors_and_sigmas(SoundCardModel(I2S, seed, ppm=50.0), 5, 0.0) for seed in SEEDS])
+    assert found[:, 1].max() < 5e-6
+    assert np.std(found[:, 0] / found[:, 1]) < 1.3
 
 
 def test_the_rate_is_found() -> None:

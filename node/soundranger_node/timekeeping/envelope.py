@@ -9,6 +9,7 @@ then a Poisson process, and the line's posterior is averaged over these laws on 
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class Line:
     @property
     def slope_sigma(self) -> float:
         """One standard deviation of its rise."""
-        return float(np.sqrt(np.array([-1, 1]) @ self.covariance @ np.array([-1, 1]))) / (self.x1 - self.x0)
+        return sqrt(self._variance(-1.0, 1.0)) / (self.x1 - self.x0)
 
     def at(self, x: float) -> float:
         """Return its height."""
@@ -63,8 +64,12 @@ class Line:
     def variance_at(self, x: float) -> float:
         """Return the variance of its height."""
         share = (x - self.x0) / (self.x1 - self.x0)
-        weights = np.array([1 - share, share])
-        return float(weights @ self.covariance @ weights)
+        return self._variance(1 - share, share)
+
+    def _variance(self, of_left: float, of_right: float) -> float:
+        weights = np.array([of_left, of_right])
+        # Rounding makes the nothing of a perfect line a little less than that.
+        return max(0.0, float(weights @ self.covariance @ weights))
 
 
 def lowest_of_parts(y: Floats, parts: int) -> NDArray[np.intp]:
@@ -120,7 +125,7 @@ def lower_envelope(x: Floats, y: Floats, slope: float, slope_sigma: float) -> Li
     share = (x[order[:count]] - x[0]) / length
     near = above[order[:count]]
 
-    center, spread = np.zeros(2), np.full(2, width / np.sqrt(count))
+    center, spread = np.zeros(2), np.full(2, width / sqrt(count))
     for number in range(PASSES):
         # Of the first grid, only the support line itself is sure to have all points above it: it is one of the grid's.
         steps = np.linspace(-GRID_SIGMAS, GRID_SIGMAS, GRID)

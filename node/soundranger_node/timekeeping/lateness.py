@@ -6,7 +6,7 @@ perfectly straight, at the rate of the frames. So a jump of the envelope is look
 find the bottoms by, the sigma says so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,12 +40,22 @@ JUMP_FACTOR = 15.0
 # and is half a high-speed frame at least; a wandering crystal makes far less of them.
 MIN_JUMP_S = 5e-5
 MIN_PARTS = 8
-# A full-speed USB frame. Until a window has passed, blocks may all be late by the same part of it,
-FRAME_S = 1e-3
-# and nothing is taken off for that: so much on the root of the mean square, for a uniform law,
+# A full-speed USB frame, the longest there is. Blocks may all be late by the same part of it until a tooth is over,
+FULL_SPEED_FRAME_S = 1e-3
+# which takes less than this for most crystals.
+SETTLED_S = 57.0
+# Nothing is taken off for what may hide so: it is this much on the root of the mean square, for a uniform law,
 RMS_PER_WHOLE = 1 / np.sqrt(3)
 # whose whole is twice its median.
 RMS_PER_MEDIAN = 2 * RMS_PER_WHOLE
+# Where even the lowest point of a part lies higher than by chance, the part was late as a whole: so rare is chance.
+MISFIT_CHANCE = 1e-4
+# A part later than this is one of a starved computer, and says nothing of the rest.
+STARVED_S = 5e-3
+# Times that are less scattered than this part of a frame may lie along one tooth,
+STRAIGHT_SHARE = 0.45
+# whose rate is then that of the frames: the computer's, before its daemon corrects it.
+MAX_FRAME_RATE = 3e-5
 # Before there are points for a fit: how late the most punctual of a handful of blocks may be.
 FEW_SIGMA_S = 1e-3
 # Crystals' rates: nearly all are within 100 ppm.
@@ -54,11 +64,16 @@ RATE_SIGMA = 6e-5
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known of a card before a block comes: its rate error, and a sigma for what lateness may hide."""
+    """What is known of a card before a block comes: its rate error, and how late all of its blocks may be unnoticed.
+
+    `hidden_s` is that in the first minute, on the root of the mean square; `frame_s` is the frame of a bus that is
+    known to have one, whose teeth may be longer than any window.
+    """
 
     rate: float = 0.0
     rate_sigma: float = RATE_SIGMA
-    hidden_s: float = FRAME_S * RMS_PER_WHOLE
+    hidden_s: float = FULL_SPEED_FRAME_S * RMS_PER_WHOLE
+    frame_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,8 @@ class Fit:
     """The excess of true time over nominal time: a line, a curve on top of it, and the sigmas of what they leave out.
 
     `curvature` is the second derivative, 1/s, about the middle of the line. `hidden_s` is what a lateness that does
-    not show may hide; `jump_s` is how far the envelope jumps where its bottoms are not known, else 0.
+    not show may hide here, `spread_s` what it could hide in a few seconds of this window; `misfit_s` is how far stretches
+    of the envelope lie off the line.
     """
 
     line: Line
@@ -82,6 +98,7 @@ class Fit:
     curvature_sigma: float = 0.0
     hidden_s: float = 0.0
     spread_s: float = 0.0
+    misfit_s: float = 0.0
 
     def at(self, x: float) -> tuple[float, float]:
         """Return the excess at `x`, and one standard deviation of it; seconds."""
@@ -109,18 +126,26 @@ def fit(x: Floats, y: Floats, end_s: float, prior: Prior) -> Fit:
             inside = [jump for jump in jumps if start_s + PART_S < jump.x < stop_s - PART_S]
             # The envelope is the edge at the middle of the window: it needs a bottom on either side.
             if inside and inside[0].x + PART_S < (start_s + stop_s) / 2 < inside[-1].x - PART_S:
-                return _curved(*window, prior, 0.0)
+                return _curved(*window, prior)
         return _beside_jump(*long, jumps)
-    seen_s = usual[0][-1] - usual[0][0]
-    hidden_s = prior.hidden_s * max(0.0, 1 - seen_s / (0.95 * WINDOW_S))
-    found = _curved(*usual, prior, hidden_s)
-    if hidden_s == 0 and found.line.variance_at(found.line.x1) < _twist_s(WINDOW_S) ** 2 * 3:
-        return _curved(*_window(x, y, end, SHORT_WINDOW_S), prior, 0.0)
-    return found
+    found = _curved(*usual, prior)
+    seen_s = float(usual[0][-1] - usual[0][0])
+    hidden_s = _hidden_s(found, seen_s, prior)
+    if seen_s > SETTLED_S and found.line.variance_at(found.line.x1) < _twist_s(WINDOW_S) ** 2 * 3:
+        found = _curved(*_window(x, y, end, SHORT_WINDOW_S), prior)
+    return replace(found, hidden_s=hidden_s)
+
+
+def _hidden_s(found: Fit, seen_s: float, prior: Prior) -> float:
+    """Return the sigma of what lateness may hide in a window without jumps."""
+    fading_s = prior.hidden_s * max(0.0, 1 - seen_s / SETTLED_S)
+    straight = found.spread_s < STRAIGHT_SHARE * prior.frame_s and abs(found.line.slope) < MAX_FRAME_RATE
+    return max(fading_s, prior.frame_s * RMS_PER_WHOLE if straight else 0.0, found.misfit_s)
 
 
 def _window(x: Floats, y: Floats, end: int, length_s: float) -> tuple[Floats, Floats]:
-    start = int(np.searchsorted(x, x[end - 1] - length_s))
+    # Blocks may be so long that a window holds too few.
+    start = min(int(np.searchsorted(x, x[end - 1] - length_s)), max(0, end - MIN_POINTS))
     return x[start:end], y[start:end]
 
 
@@ -152,7 +177,7 @@ def envelope_jumps(x: Floats, y: Floats) -> list[Jump]:
     return [Jump(float(middles[run].mean()), float(steps[run].sum())) for run in runs]
 
 
-def _curved(x: Floats, y: Floats, prior: Prior, hidden_s: float) -> Fit:
+def _curved(x: Floats, y: Floats, prior: Prior) -> Fit:
     """Return the envelope of points on a curve that is nearly a line."""
     curvature, curvature_sigma = 0.0, 0.0
     if x[-1] - x[0] > MIN_CURVED_S:
@@ -161,7 +186,21 @@ def _curved(x: Floats, y: Floats, prior: Prior, hidden_s: float) -> Fit:
     straight = y - curvature * u**2 / 2
     line = lower_envelope(x, straight, prior.rate, prior.rate_sigma)
     above = straight - np.interp(x, [line.x0, line.x1], [line.left, line.right])
-    return Fit(line, curvature, curvature_sigma, hidden_s, float(np.median(above)) * RMS_PER_MEDIAN)
+    spread_s = float(np.median(above)) * RMS_PER_MEDIAN
+    return Fit(line, curvature, curvature_sigma, spread_s=spread_s, misfit_s=_misfit_s(above, x[-1] - x[0]))
+
+
+def _misfit_s(above: Floats, length_s: float) -> float:
+    """Return how far whole stretches of points lie above their envelope, on the root of the mean square; else 0."""
+    parts = int(length_s / PART_S)
+    if parts < MIN_PARTS:
+        return 0.0
+    lowest = above[lowest_of_parts(above, parts)]
+    lowest = lowest[lowest < STARVED_S]
+    by_chance_s = float(np.quantile(above, 1 - MISFIT_CHANCE ** (parts / len(above))))
+    if lowest.max(initial=0.0) < max(MIN_JUMP_S, by_chance_s):
+        return 0.0
+    return float(lowest.max()) * RMS_PER_WHOLE
 
 
 def _curvature(x: Floats, y: Floats) -> tuple[float, float]:
@@ -187,7 +226,7 @@ def _beside_jump(x: Floats, y: Floats, jumps: list[Jump]) -> Fit:
     jump = jumps[-1]
     before_s = jump.x - (jumps[-2].x if len(jumps) > 1 else x[0])
     after_s = x[-1] - jump.x
-    after = x > jump.x + min(PART_S, after_s / 2)
+    after = x >= min(jump.x + min(PART_S, after_s / 2), x[-MIN_POINTS])
     before = (x > jump.x - before_s + PART_S) & (x < jump.x - PART_S)
     known, shift_s = (before, jump.height_s) if before_s > after_s and before.sum() >= MIN_POINTS else (after, 0.0)
     flat = lower_envelope(x[known], y[known], 0.0, RATE_SIGMA)

@@ -4,14 +4,14 @@ Monotonic, because the system clock's steps do not show in it: what `date` says 
 """
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, floor, hypot
 
 import numpy as np
 from numpy.typing import NDArray
 
 from soundranger_node.timekeeping.envelope import MIN_POINTS, Floats
-from soundranger_node.timekeeping.lateness import FEW_SIGMA_S, WINDOW_S, Fit, Prior, fit
+from soundranger_node.timekeeping.lateness import FEW_SIGMA_S, RMS_PER_WHOLE, WINDOW_S, Fit, Prior, fit
 
 # For questions about the past, and for teeth that are too long for a window.
 KEEP_S = 240.0
@@ -81,9 +81,14 @@ class _Segment:
 
 
 class SampleClock:
-    """Dates samples: feed it the monotonic time of each block's first sample, ask it for that of any sample."""
+    """Dates samples: feed it the monotonic time of each block's first sample, ask it for that of any sample.
 
-    def __init__(self, sample_rate_hz: float) -> None:
+    `frame_s` is the frame of the bus that the card is on, where that is known: 0.001 for full-speed USB, 0.000125 for
+    high-speed USB, 0 where there is none.
+    """
+
+    def __init__(self, sample_rate_hz: float, frame_s: float | None = None) -> None:
+        self._prior = Prior() if frame_s is None else Prior(hidden_s=frame_s * RMS_PER_WHOLE, frame_s=frame_s)
         self._sample_rate_hz = sample_rate_hz
         self._segments: deque[_Segment] = deque(maxlen=MAX_SEGMENTS)
         self._fits: OrderedDict[tuple[int, float], Fit] = OrderedDict()
@@ -168,7 +173,8 @@ class SampleClock:
             if len(segment.late) == LATE_SECONDS:
                 self._split(segment, segment.late[0])
         else:
-            segment.drop(segment.second + early)
+            if early.size:
+                segment.drop(segment.second + early)
             segment.late.clear()
             segment.level.append(float(segment.y[segment.second : segment.count].min()))
 
@@ -187,11 +193,16 @@ class SampleClock:
 
     def _begin(self, sample: int, monotonic_ns: int) -> None:
         """Begin a segment; the card stays the same, and so does what is known of it."""
-        number, prior = 0, Prior()
+        number, prior = 0, self._prior
         if self._segments:
             last = self._segments[-1]
             number, prior = last.number + 1, last.prior
             found = self._fit(last, float(last.x[last.count - 1]))
             if found is not None and last.x[last.count - 1] - last.x[0] >= WINDOW_S:
-                prior = Prior(found.line.slope, hypot(found.line.slope_sigma, RATE_WANDER), found.spread_s)
+                prior = replace(
+                    self._prior,
+                    rate=found.line.slope,
+                    rate_sigma=hypot(found.line.slope_sigma, RATE_WANDER),
+                    hidden_s=min(found.spread_s, self._prior.hidden_s),
+                )
         self._segments.append(_Segment(number, sample, monotonic_ns, prior))

@@ -25,7 +25,8 @@ class StationClock:
 
     Capture feeds it `add`, `restart` and `add_pps`; who watches the system clock feeds it `read` (once a second or so)
     and `judge`. Times are CLOCK_MONOTONIC and CLOCK_REALTIME, ns. `boot` is the kernel's id of this boot;
-    `latency_s` is how long the microphone itself delays sound, and its sigma how well that is known.
+    `latency_s` is how long the microphone itself delays sound, and its sigma how well that is known; `frame_s` is the
+    sample clock's.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class StationClock:
         quality: ClockQuality,
         latency_s: float = 0.0,
         latency_sigma_s: float = 0.0,
+        frame_s: float | None = None,
     ) -> None:
         self._lock = threading.Lock()
         self._sample_rate_hz = sample_rate_hz
@@ -44,7 +46,7 @@ class StationClock:
         self._now_ns = read.monotonic_ns
         self._latency_s = latency_s
         self._latency_sigma_s = latency_sigma_s
-        self._samples = SampleClock(sample_rate_hz)
+        self._samples = SampleClock(sample_rate_hz, frame_s)
         self._utc = UtcClock(read, quality, read.monotonic_ns)
         self._pps = PpsClock(sample_rate_hz, self._rough_utc_ns)
         self._smear = SmearWatch()
