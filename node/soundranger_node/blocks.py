@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from math import hypot
 from typing import Protocol
 
@@ -36,6 +37,13 @@ class Moment:
     boot: str
     monotonic_ns: int
     sigma_s: float
+
+
+class Undatable(Enum):
+    """Why a moment has no date: the clock is not good yet, or the moment is of another boot or too long ago."""
+
+    YET = "yet"
+    EVER = "ever"
 
 
 @dataclass(frozen=True)

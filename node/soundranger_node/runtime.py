@@ -8,7 +8,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from soundranger_node.blocks import Block, Moment, Source, Timing
+from soundranger_node.blocks import Block, Moment, Source, Timing, Undatable
 from soundranger_node.clips import Clips
 from soundranger_node.errors import MessageError
 from soundranger_node.link import Link
@@ -53,12 +53,8 @@ class DetectionPipeline(Protocol):
 class Retrospect(Protocol):
     """Dates moments that were heard before the system clock was good; asked from a thread of its own."""
 
-    def redate(self, moment: Moment) -> Timing | None:
-        """Return the UTC of a moment with all terms but the onset's; None where it cannot be told, or not yet."""
-        ...
-
-    def is_gone(self, moment: Moment) -> bool:
-        """Return whether a moment can never be dated, because it is of another boot."""
+    def redate(self, moment: Moment) -> Timing | Undatable:
+        """Return the UTC of a moment with all terms but the onset's, or why there is none."""
         ...
 
 
@@ -171,24 +167,35 @@ class Node:
         """Date what waits for a good clock, as far as it can be dated by now."""
         while waiting := self._outbox.waiting_for_clock(DATED_AT_ONCE):
             before = self._outbox.undated
-            known = [(one, timing) for one in waiting if (timing := retrospect.redate(one.moment)) is not None]
-            self._outbox.date([found for one, timing in known if (found := self._dated(one, timing)) is not None])
-            gone = [one.id for one in waiting if retrospect.is_gone(one.moment)]
-            self._outbox.drop_undated(gone, UNDATABLE)
+            known: list[Dated] = []
+            gone: dict[str, list[str]] = {UNDATABLE: [], INVALID: []}
+            for one in waiting:
+                timing = retrospect.redate(one.moment)
+                if timing is Undatable.EVER:
+                    gone[UNDATABLE].append(one.id)
+                elif isinstance(timing, Timing):
+                    try:
+                        known.append(_dated(one, timing))
+                    except MessageError as error:
+                        _LOG.error("a detection is lost: %s", error)
+                        gone[INVALID].append(one.id)
+            self._outbox.date(known)
+            for reason, ids in gone.items():
+                self._outbox.drop_undated(ids, reason)
             self._link.wake()
             if self._outbox.undated > before - len(waiting):
                 return
 
-    def _dated(self, waiting: Undated, timing: Timing) -> Dated | None:
-        """Return a detection with its time; None, and it is counted and dropped, where that is no possible time."""
-        try:
-            detection = dated(DETECTION.decode(waiting.payload), timing)
-            topic = node_topic(detection.lat, detection.lon, detection.node, "detection")
-            return Dated(detection.id, detection.time_ns, topic, DETECTION.encode(detection))
-        except MessageError as error:
-            _LOG.error("a detection is lost: %s", error)
-            self._outbox.drop_undated([waiting.id], INVALID)
-            return None
+
+def _dated(waiting: Undated, timing: Timing) -> Dated:
+    """Return a detection with its time.
+
+    Raises:
+        MessageError: that is no possible time, or the message is damaged.
+    """
+    detection = dated(DETECTION.decode(waiting.payload), timing)
+    topic = node_topic(detection.lat, detection.lon, detection.node, "detection")
+    return Dated(detection.id, detection.time_ns, topic, DETECTION.encode(detection))
 
 
 def problems(outbox: Outbox, link: Link) -> list[str]:

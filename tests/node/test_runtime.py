@@ -13,7 +13,7 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
-from soundranger_node.blocks import Block, Moment, Timing
+from soundranger_node.blocks import Block, Moment, Timing, Undatable
 from soundranger_node.errors import AudioError
 from soundranger_node.link import Link, LinkSettings
 from soundranger_node.messages import DETECTION, STATUS, ClockStatus, Detection, NodeStatus
@@ -295,13 +295,12 @@ class ClockSetLater:
     boot: str
     ahead_ns: int | None = None
 
-    def redate(self, moment: Moment) -> Timing | None:
-        if self.ahead_ns is None or moment.boot != self.boot:
-            return None
+    def redate(self, moment: Moment) -> Timing | Undatable:
+        if moment.boot != self.boot:
+            return Undatable.EVER
+        if self.ahead_ns is None:
+            return Undatable.YET
         return Timing(moment.monotonic_ns + self.ahead_ns, {"clock": 0.01, "read": moment.sigma_s}, "ntp")
-
-    def is_gone(self, moment: Moment) -> bool:
-        return moment.boot != self.boot
 
 
 @pytest.mark.slow
@@ -328,6 +327,15 @@ def test_what_was_heard_before_a_reboot_and_never_dated_is_given_up_and_counted(
     parts.node.run()
     wait_until(lambda: parts.outbox.undated == 0)
     assert parts.outbox.lost_to == {"undatable": 4}
+
+
+@pytest.mark.slow
+def test_a_time_that_the_contract_does_not_know_is_given_up_and_counted(build: Build) -> None:
+    clock = ClockSetLater("this-boot", ahead_ns=-1_000_000)
+    parts = build(source=Ticking(blocks=3), undated=Moment("this-boot", 7_000, 1e-4), retrospect=clock)
+    parts.node.run()
+    wait_until(lambda: parts.outbox.undated == 0)
+    assert parts.outbox.lost_to == {"invalid": 4}
 
 
 @pytest.mark.slow
