@@ -277,6 +277,7 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+        self.mounted = False
         with contextlib.suppress(OSError):
             self.mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
         self.how = "a tmpfs, filled up" if self.mounted else "no right to mount: RLIMIT_FSIZE of the node instead"

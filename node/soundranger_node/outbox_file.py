@@ -33,11 +33,11 @@ BEGIN IMMEDIATE;
 PRAGMA application_id = {APPLICATION_ID};
 CREATE TABLE IF NOT EXISTS detection (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time_ns INTEGER NOT NULL, topic TEXT NOT NULL,
-    payload BLOB NOT NULL);
+    payload BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS undated (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, boot TEXT NOT NULL, monotonic_ns INTEGER NOT NULL,
-    sigma_s REAL NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS lost (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+    sigma_s REAL NOT NULL, payload BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS lost (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 COMMIT;
 """
 TABLES = ("detection", "undated", "lost")
@@ -159,7 +159,9 @@ def _salvage(aside: Path, connection: sqlite3.Connection) -> int:
         for table in TABLES:
             for row in _readable(damaged, table):
                 marks = ", ".join("?" * len(row))
-                connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - constants
+                # A row of another type than it should be is no row of ours.
+                with suppress(sqlite3.Error):
+                    connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - constants
         taken = _count(connection)
         with suppress(sqlite3.Error):
             count_lost(connection, "damage", max(0, _count(damaged) - taken))

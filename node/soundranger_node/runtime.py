@@ -170,24 +170,35 @@ class Node:
         """Date what waits for a good clock, as far as it can be dated by now."""
         while waiting := self._outbox.waiting_for_clock(DATED_AT_ONCE):
             before = self._outbox.undated
-            answers = [(one, retrospect.redate(one.moment)) for one in waiting]
-            known = [self._dated(one, answer) for one, answer in answers if isinstance(answer, Timing)]
-            self._outbox.date([found for found in known if found is not None])
-            self._outbox.drop_undated([one.id for one, answer in answers if answer is Undatable.EVER], UNDATABLE)
+            known: list[Dated] = []
+            gone: dict[str, list[str]] = {UNDATABLE: [], INVALID: []}
+            for one in waiting:
+                timing = retrospect.redate(one.moment)
+                if timing is Undatable.EVER:
+                    gone[UNDATABLE].append(one.id)
+                elif isinstance(timing, Timing):
+                    try:
+                        known.append(_dated(one, timing))
+                    except MessageError as error:
+                        _LOG.error("a detection is lost: %s", error)
+                        gone[INVALID].append(one.id)
+            self._outbox.date(known)
+            for reason, ids in gone.items():
+                self._outbox.drop_undated(ids, reason)
             self._link.wake()
             if self._outbox.undated > before - len(waiting):
                 return
 
-    def _dated(self, waiting: Undated, timing: Timing) -> Dated | None:
-        """Return a detection with its time; None, and it is counted and dropped, where that is no possible time."""
-        try:
-            detection = dated(DETECTION.decode(waiting.payload), timing)
-            topic = node_topic(detection.lat, detection.lon, detection.node, "detection")
-            return Dated(detection.id, detection.time_ns, topic, DETECTION.encode(detection))
-        except MessageError as error:
-            _LOG.error("a detection is lost: %s", error)
-            self._outbox.drop_undated([waiting.id], INVALID)
-            return None
+
+def _dated(waiting: Undated, timing: Timing) -> Dated:
+    """Return a detection with its time.
+
+    Raises:
+        MessageError: that is no possible time, or the message is damaged.
+    """
+    detection = dated(DETECTION.decode(waiting.payload), timing)
+    topic = node_topic(detection.lat, detection.lon, detection.node, "detection")
+    return Dated(detection.id, detection.time_ns, topic, DETECTION.encode(detection))
 
 
 def problems(found: Iterable[str | None]) -> list[str] | None:

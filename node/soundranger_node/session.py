@@ -170,7 +170,12 @@ class Session:
         room = MAX_IN_FLIGHT - len(self._unconfirmed)
         if room > 0:
             for waiting in self._sending.due(room, time.monotonic()):
-                self._publish(waiting.topic, waiting.payload, waiting.id)
+                try:
+                    self._publish(waiting.topic, waiting.payload, waiting.id)
+                except ValueError:
+                    # No topic at all: a memory card has flipped a bit, and it would end every connection.
+                    self._link.outbox.count_lost("damage")
+                    self._deliver([waiting.id])
 
     def _send_clips(self) -> None:
         while self._link.clips:

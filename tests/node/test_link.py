@@ -304,6 +304,19 @@ def test_a_broker_that_dies_in_mid_stream_loses_nothing(
 
 
 @pytest.mark.slow
+def test_a_topic_that_a_memory_card_has_spoilt_does_not_end_the_link(
+    link: Link, outbox: Outbox, centre: Centre
+) -> None:
+    put(outbox, 1)
+    outbox.put("spoilt", 2, "soundranger/1/node/u281z+roof/#", b"")
+    put(outbox, 3)
+    link.start()
+    wait_until(lambda: outbox.depth == 0)
+    assert set(centre.detections) == set(names(1, 3))
+    assert outbox.lost_to == {"damage": 1}
+
+
+@pytest.mark.slow
 def test_a_broker_that_is_not_there_yet_is_said_once_and_waited_for(
     link: Link, outbox: Outbox, mosquitto: "Mosquitto", caplog: pytest.LogCaptureFixture
 ) -> None:

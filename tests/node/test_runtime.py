@@ -330,6 +330,15 @@ def test_what_was_heard_before_a_reboot_and_never_dated_is_given_up_and_counted(
 
 
 @pytest.mark.slow
+def test_a_time_that_the_contract_does_not_know_is_given_up_and_counted(build: Build) -> None:
+    clock = ClockSetLater("this-boot", ahead_ns=-1_000_000)
+    parts = build(source=Ticking(blocks=3), undated=Moment("this-boot", 7_000, 1e-4), retrospect=clock)
+    parts.node.run()
+    wait_until(lambda: parts.outbox.undated == 0)
+    assert parts.outbox.lost_to == {"invalid": 4}
+
+
+@pytest.mark.slow
 def test_the_status_goes_on_while_no_sound_comes(
     build: Build, heard: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
