@@ -64,7 +64,7 @@ class Pipeline:
 
     `boot` tells one run of a node from all its others (letters, digits and hyphens), so that with the node's name and
     a counter an id is unique and stays the same at every resend. `peak_dbfs_to_spl` is what a calibrated microphone
-    adds. `noise_dbfs` and `withheld` are the detector's, as of the last block.
+    adds. `place` may be replaced by a better one. `noise_dbfs` and `withheld` are the detector's, as of the last block.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Pipeline:
     ) -> None:
         self.noise_dbfs = detector.noise_dbfs
         self.withheld = detector.withheld
+        self.place = place
         self._node = node
         self._boot = boot
-        self._place = place
         self._timebase = timebase
         self._detector = detector
         self._temperature_c = temperature_c
@@ -113,10 +113,10 @@ class Pipeline:
             id=f"{self._node}-{self._boot}-{self._count}",
             node=self._node,
             **_when(timing, impulse.onset_sigma_s),
-            lat=self._place.lat,
-            lon=self._place.lon,
-            alt_m=self._place.alt_m,
-            position_sigma_m=self._place.position_sigma_m,
+            lat=self.place.lat,
+            lon=self.place.lon,
+            alt_m=self.place.alt_m,
+            position_sigma_m=self.place.position_sigma_m,
             snr_db=round(impulse.snr_db, 2),
             peak_db_spl=spl,
             peak_dbfs=round(impulse.peak_dbfs, 2),

@@ -13,7 +13,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from soundranger_node.check.result import Result, fails, of_error, ok, warning
 from soundranger_node.errors import InputError
-from soundranger_node.link import CONNECT_TIMEOUT_S, LinkSettings, tls_context
+from soundranger_node.link import LinkSettings, tls_context
+from soundranger_node.session import CONNECT_TIMEOUT_S
 
 # How long a broker may take over one step of the conversation.
 ANSWER_S = 5.0
