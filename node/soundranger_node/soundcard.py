@@ -22,12 +22,15 @@ from soundranger_node.portaudio import Delivery, Intake, abandon, begin, library
 BLOCK_S = 0.02
 # What the driver may hold while Python is busy elsewhere. PortAudio's own "high" is 43 ms, hardly two blocks.
 DRIVER_S = 0.1
-# While there is no sound, an empty block comes this often: whoever hears has other work to do, too.
+# While there is no sound, an empty block comes at least this often: whoever hears has other work to do, too.
 BEAT_S = 1.0
 # A sound card that runs gives a block every 20 ms; USB hiccups last well under a second.
 STALL_BEATS = 2
 # PulseAudio takes two seconds to give the first sound.
 START_BEATS = 5
+# PulseAudio first claims a delay of up to 0.7 s that it does not have, and takes 1.3 s to find out: until then its
+# times are early, and a clock that looks for the most punctual block would believe them. So much sound is not heard.
+SETTLING_BLOCKS = 100
 # Where PortAudio hangs with a driver, only a new process gets out, and it forgets the noise level and the clock: first
 # the driver gets this long to come back.
 HANG_BEATS = 30
@@ -39,7 +42,7 @@ CLOSE_S = 2.0
 # A microphone of two channels is often wired to give nothing with one; more than two nobody needs unasked.
 USUAL_CHANNELS = 2
 # Samples that are late by this much all of a sudden come after others that were lost, whether the driver says so or
-# not. What PulseAudio thinks its delay to be jumps by up to 0.1 s while it starts.
+# not. What a driver thinks its delay to be jumps by less.
 UNSAID_LOSS_S = 0.25
 # Pa_OpenStream: paInvalidSampleRate and paInvalidChannelCount. The device is there; waiting mends nothing.
 WRONG_SETTING = (-9997, -9998)
@@ -107,8 +110,8 @@ class SoundCard:
     `pps_channel` is handed to the clock beside it. `wanted` says what becomes of gain control and the like (see
     `soundranger_node.gain`); `processing` lists what of it is still on. `problem` says in one sentence why there is
     no sound just now. `overflows` counts the gaps where the computer was too slow for the sound, `interruptions` how
-    often the microphone went away or fell silent. Where there is no sound, an empty block comes every second; after
-    a gap of any kind `Block.first` is ahead by at least as much as was lost.
+    often the microphone went away or fell silent. Where there is no sound, an empty block comes at least every
+    second; after a gap of any kind `Block.first` is ahead by at least as much as was lost.
     """
 
     def __init__(
@@ -188,8 +191,8 @@ class SoundCard:
             yield self._silence()
 
     def _hear(self) -> Iterator[Block]:
-        """Yield what the open microphone gives, until it gives no more."""
-        missed, patience = 0, START_BEATS
+        """Yield what the open microphone gives once its times are to be believed, until it gives no more."""
+        missed, patience, settling = 0, START_BEATS, SETTLING_BLOCKS
         while not self._closed.is_set():
             try:
                 delivery = self._intake.deliveries.get(timeout=BEAT_S)
@@ -204,7 +207,11 @@ class SoundCard:
                 self._interrupted("has stopped")
                 return
             missed, patience = 0, STALL_BEATS
-            yield self._dated(delivery)
+            if settling:
+                settling -= 1
+                yield self._silence()
+            else:
+                yield self._dated(delivery)
 
     def _dated(self, delivery: Delivery) -> Block:
         """Return a delivery as a block, once the clock knows of it."""
