@@ -164,13 +164,12 @@ def print_arrivals(folder: Path) -> None:
     extra = np.concatenate([misses_s(file.onsets_s, file.pulses_s) for file in files])
     found = direct[np.abs(direct) < MATCH_S]
     spread_ms = 1e3 * np.median(np.abs(found - np.median(found)))
+    within_ms = 1e3 * np.quantile(np.abs(found), 0.95)
     print(f"direct arrivals heard       {len(found)} of {len(direct)} ({len(found) / len(direct):.2%})")
     print(f"published pulses heard      {np.mean(np.abs(every) < MATCH_S):.1%} of {len(every)}")
     print(f"impulses nobody published   {np.mean(np.abs(extra) >= MATCH_S) * len(extra) / len(files):.2f} a file")
     print(f"onset - published, median   {1e3 * np.median(found):.3f} ms (published times are cut to 1 ms: +0.5)")
-    print(
-        f"  median absolute deviation {spread_ms:.3f} ms; 95 % within {1e3 * np.quantile(np.abs(found), 0.95):.2f} ms"
-    )
+    print(f"  median absolute deviation {spread_ms:.3f} ms; 95 % within {within_ms:.2f} ms")
 
 
 def locate(folder: Path, work: Path) -> dict[str, dict[str, Any]]:

@@ -103,7 +103,7 @@ class Detector:
         while self._open and (heard is None or self._open[0].sample + self._analysis + self._reach <= heard):
             trigger = self._open.popleft()
             impulse = self._impulse(trigger)
-            if impulse is None:
+            if impulse is None or impulse.faint_click:
                 continue
             level_db = impulse.snr_db + trigger.noise_db
             if self._limit.admits(trigger.sample, level_db, like_blast=impulse.like_blast):

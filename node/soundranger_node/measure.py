@@ -24,6 +24,8 @@ CLIPPED = 0.98
 BLAST_CENTROID_HZ = 2000.0
 BLAST_ATTACK_S = 0.01
 BLAST_S = 0.075
+# A click that is fainter than this is a drop or the microphone's own: air takes the highs of a far shot first.
+CLICK_SNR_DB = 20.0
 # A step of the offset (a plug, a switch, a converter that wakes) explains nearly all of the sound within 4 ms of it.
 STEP_SHARE = 0.9
 
@@ -49,11 +51,16 @@ class Impulse:
     @property
     def like_blast(self) -> bool:
         """Whether it could be a muzzle blast, or an echo of one: sudden, no click, and not drawn out."""
-        return (
-            self.features["attack_s"] < BLAST_ATTACK_S
-            and self.features.get("centroid_hz", 0.0) < BLAST_CENTROID_HZ
-            and self.duration_s < BLAST_S
-        )
+        return not self._is_click and self.features["attack_s"] < BLAST_ATTACK_S and self.duration_s < BLAST_S
+
+    @property
+    def faint_click(self) -> bool:
+        """Whether it is too faint for a sound of so many high frequencies to come from afar."""
+        return self._is_click and self.snr_db < CLICK_SNR_DB
+
+    @property
+    def _is_click(self) -> bool:
+        return self.features.get("centroid_hz", 0.0) >= BLAST_CENTROID_HZ
 
     def with_features(self, more: dict[str, float]) -> "Impulse":
         """Return the same impulse with more features; all of them to four digits."""
@@ -80,7 +87,7 @@ def measure(
     loudest = int(np.argmax(level[: max(loudest_hops, 1)]))
     fallen = np.flatnonzero(level[loudest:] < level[loudest] * energy(-DURATION_FALL_DB))
     offset = float(samples[:first].mean()) if first else 0.0
-    blast = samples[first : at + max(loudest_hops, 1) * hop]
+    blast = samples[first : max(at + loudest_hops * hop, first + hop)]
     impulse = Impulse(
         onset_sample=start + onset.sample,
         onset_sigma_s=onset.sigma_s,

@@ -33,7 +33,7 @@ FLOOR_DBFS = -75.0
 # so neither a bullet's shock wave nor an echo of the last round hides the blast that follows it.
 DEAD_HOPS = 30
 FORERUNNER_HOPS = 10
-OVER_FORERUNNER_DB = 6.0
+OVER_FORERUNNER_DB = 8.0
 # The trigger follows a sharp onset by its own 3 ms; an onset further ahead of it is another sound.
 LEAD_HOPS = 5
 # The step between digital silence and sound rings through filter and level for this long.
