@@ -13,15 +13,15 @@ from soundranger_node.blocks import Samples
 MEMORY_S = 2.0
 # What is compared of two arrivals: a blast, short of its first reflections; and how far their onsets may be off.
 WAVE_S = 0.01
-LAG_S = 0.001
+LAG_S = 0.002
 # The log of the odds of an echo where both are as common: a constant, a term for each dB that it is weaker, and one for
 # the square of its likeness. A wall, a roof and the ground blur; a second round comes by the same ways as the first and
-# sounds the same. Fitted to 132 direct arrivals and 593 other impulses of the live-fire tests in Pittsburgh.
-LOG_ODDS = 0.6
-LOG_ODDS_A_DB = -0.2
-LOG_ODDS_LIKENESS = -3.2
-# Beyond these a level says no more: a rifle after a pistol, or a second gun far off, are no echo and none.
-LEVEL_RANGE_DB = (-20.0, 5.0)
+# sounds the same. Fitted to 135 direct arrivals and 618 other impulses of the live-fire tests in Pittsburgh.
+LOG_ODDS = 1.4
+LOG_ODDS_A_DB = -0.24
+LOG_ODDS_LIKENESS = -3.9
+# Beyond these a level says no more: a second gun far off may be weaker by any amount, a rifle after a pistol louder.
+LEVEL_RANGE_DB = (-12.0, 5.0)
 
 
 def around_onset(sound: NDArray[np.float64], onset: int, sample_rate_hz: float) -> Samples:
@@ -40,7 +40,7 @@ def around_onset(sound: NDArray[np.float64], onset: int, sample_rate_hz: float) 
 
 @dataclass(frozen=True)
 class _Arrival:
-    """An impulse that may echo: its onset, its level, and its high-passed sound from 1 ms before the onset on."""
+    """An impulse that may echo: its onset, its level, and its high-passed sound from 2 ms before the onset on."""
 
     onset_sample: float
     level_db: float
@@ -58,12 +58,12 @@ class Echoes:
     def features(self, onset_sample: float, level_db: float, wave: Samples) -> dict[str, float]:
         """Return what is to be said of the next impulse as an echo of the loudest one in memory; and remember it.
 
-        `wave` has shape (n,): its high-passed sound from 1 ms (LAG_S) before its onset to 11 ms after it.
+        `wave` has shape (n,): its high-passed sound from 2 ms (LAG_S) before its onset to 12 ms after it.
 
         echo: the probability that it is an echo, where echoes and further rounds are as common; 0 where nothing was
         heard in the 2 s before. echo_delay_s, echo_level_db: its onset and level after and over those of the loudest
         impulse in these 2 s. echo_likeness: the largest size of the normalised cross-correlation of both sounds, over
-        10 ms from their onsets on, within 1 ms.
+        10 ms from their onsets on, within 2 ms.
         """
         while self._heard and onset_sample - self._heard[0].onset_sample > MEMORY_S * self._sample_rate_hz:
             self._heard.popleft()
