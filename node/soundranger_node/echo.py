@@ -65,7 +65,7 @@ class Echoes:
         impulse in these 2 s. echo_likeness: the largest size of the normalised cross-correlation of both sounds, over
         10 ms from their onsets on, within 2 ms.
         """
-        while self._heard and onset_sample - self._heard[0].onset_sample > MEMORY_S * self._sample_rate_hz:
+        while self._heard and not 0 < onset_sample - self._heard[0].onset_sample <= MEMORY_S * self._sample_rate_hz:
             self._heard.popleft()
         now = _Arrival(onset_sample, level_db, wave)
         loudest = max(self._heard, key=lambda one: one.level_db, default=None)

@@ -39,7 +39,7 @@ class Limit:
         quiet = sample - self._last >= QUIET_S * self._sample_rate_hz
         self._last = sample
         crowded = self._crowds[like_blast].swallows(int(sample / self._sample_rate_hz), level_db)
-        while self._told and self._told[0] <= sample - LIMIT_S * self._sample_rate_hz:
+        while self._told and not sample - LIMIT_S * self._sample_rate_hz < self._told[0] <= sample:
             self._told.popleft()
         limit = self._limit if quiet else self._limit - math.floor(RESERVE * self._limit)
         if crowded or len(self._told) >= limit:
@@ -61,7 +61,7 @@ class _Crowd:
 
         It stands out where it is 9 dB louder than all but `enough_s` of the seconds.
         """
-        while self._seconds and self._seconds[0][0] <= second - LIMIT_S:
+        while self._seconds and not second - LIMIT_S < self._seconds[0][0] <= second:
             self._seconds.popleft()
         loudest_db = sorted((level for _, level in self._seconds), reverse=True)
         before_db = self._seconds.pop()[1] if self._seconds and self._seconds[-1][0] == second else -math.inf

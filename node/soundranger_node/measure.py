@@ -117,17 +117,22 @@ def hop_energies(sound: NDArray[np.floating], hop: int) -> Energies:
 def is_step(samples: Samples, trigger: int, sample_rate_hz: float) -> bool:
     """Return whether a step of the offset explains what set off a trigger; `trigger` is an index into the samples."""
     spread = highpass_reach(sample_rate_hz)
-    start = max(trigger - spread, 1)
-    change = np.abs(np.diff(samples[start - 1 : trigger + spread]))
+    start = max(trigger - 3 * spread, 0)
+    near, trigger = samples[start : trigger + 3 * spread], trigger - start
+    first = max(trigger - spread, 0)
+    change = np.abs(np.diff(near[first : trigger + spread]))
     if not len(change):
         return False
-    jump = start + int(np.argmax(change))
+    jump = first + 1 + int(np.argmax(change))
     around = slice(max(jump - spread, 0), jump + spread)
-    step = _highpassed((np.arange(len(samples)) >= jump).astype(np.float32), sample_rate_hz)[around]
-    sound = _highpassed(samples, sample_rate_hz)[around]
+    step = _highpassed((np.arange(len(near)) >= jump).astype(np.float32), sample_rate_hz)[around]
+    sound = _highpassed(near, sample_rate_hz)[around]
     return float(step @ sound) ** 2 > STEP_SHARE * float(step @ step) * float(sound @ sound)
 
 
 def _highpassed(samples: Samples, sample_rate_hz: float) -> NDArray[np.float64]:
     """Return the samples without their low frequencies, as many as they were."""
-    return highpass(np.pad(samples, highpass_reach(sample_rate_hz), "edge"), sample_rate_hz).astype(np.float64)
+    reach = highpass_reach(sample_rate_hz)
+    # np.pad does the same ten times as slowly.
+    padded = np.concatenate((np.full(reach, samples[0]), samples, np.full(reach, samples[-1])))
+    return highpass(padded, sample_rate_hz).astype(np.float64)

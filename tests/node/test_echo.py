@@ -54,6 +54,12 @@ def test_what_came_long_before_does_not_echo() -> None:
     assert after_a_blast(MEMORY_S + 0.1, -20.0, wave(2)) == {"echo": 0.0}
 
 
+def test_a_stream_that_counts_from_zero_again_has_heard_nothing() -> None:
+    echoes = Echoes(RATE_HZ)
+    echoes.features(1e9, 0.0, wave(1))
+    assert echoes.features(0.5 * RATE_HZ, -6.0, wave(1)) == {"echo": 0.0}
+
+
 def test_digital_silence_is_like_nothing() -> None:
     assert after_a_blast(0.1, -20.0, np.zeros(COUNT, np.float32))["echo_likeness"] == 0
 

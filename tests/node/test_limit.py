@@ -66,6 +66,12 @@ def test_after_a_quiet_minute_a_crowd_is_forgotten() -> None:
     assert told_s(limit, [100.0, 125.0]) == [100.0, 125.0]
 
 
+def test_a_stream_that_counts_from_zero_again_starts_with_the_whole_limit() -> None:
+    limit = Limit(DEFAULT_LIMIT_PER_MINUTE, RATE_HZ)
+    told_s(limit, every(0.05, 1_000, 1_060))
+    assert told_s(limit, [0.5, 1.5]) == [0.5, 1.5]
+
+
 def test_a_crowd_of_clicks_is_withheld_sooner_and_hides_no_blast() -> None:
     limit = Limit(DEFAULT_LIMIT_PER_MINUTE, RATE_HZ)
     assert max(told_s(limit, every(0.3, 0, 40), like_blast=False)) < 10
