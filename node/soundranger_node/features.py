@@ -1,4 +1,7 @@
-"""What an impulse sounds like, in a few numbers: for telling shots from doors, here or years later."""
+"""What an impulse sounds like, in a few numbers: for telling shots from doors, here or years later.
+
+docs/features.md has them all in one table.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +12,17 @@ BODY_S = 0.05
 LOW_HZ, HIGH_HZ = 500.0, 2000.0
 # A few samples have no shape.
 MIN_SAMPLES = 8
+# What is heard this long after the onset is reverberation: streets have it, microphones that are touched do not.
+TAIL_S = (0.05, 0.1)
 
 
 def features(sound: NDArray[np.float64], sample_rate_hz: float) -> dict[str, float]:
-    """Return the features of the high-passed sound from its onset on; `sound` has shape (n,), 50 ms of it count.
+    """Return the features of the high-passed sound from its onset on; `sound` has shape (n,), 100 ms of it count.
 
     crest_factor: largest size over root mean square. kurtosis: 3 for noise, large for an impulse. zero_crossing_hz:
-    changes of sign a second. centroid_hz: mean frequency, weighed by energy. low_share, mid_share, high_share: of the
-    energy, below 500 Hz, up to 2 kHz, above. Digital silence, or next to no sound, has none.
+    changes of sign a second. centroid_hz, bandwidth_hz: mean and standard deviation of the frequency, weighed by
+    energy. low_share, mid_share, high_share: of the energy, below 500 Hz, up to 2 kHz, above. All of these of the
+    first 50 ms. tail_db: mean square of the next 50 ms over theirs. Digital silence, or next to no sound, has none.
     """
     body = sound[: round(BODY_S * sample_rate_hz)]
     square = np.square(body)
@@ -27,13 +33,19 @@ def features(sound: NDArray[np.float64], sample_rate_hz: float) -> dict[str, flo
     frequency_hz = np.fft.rfftfreq(len(body), 1 / sample_rate_hz)
     share = spectrum / spectrum.sum()
     low, high = np.searchsorted(frequency_hz, (LOW_HZ, HIGH_HZ))
+    centroid_hz = float(share @ frequency_hz)
     numbers = {
         "crest_factor": np.sqrt(square.max() / power),
         "kurtosis": np.square(square).mean() / power**2,
         "zero_crossing_hz": np.count_nonzero(np.diff(np.signbit(body))) * sample_rate_hz / len(body),
-        "centroid_hz": share @ frequency_hz,
+        "centroid_hz": centroid_hz,
+        "bandwidth_hz": np.sqrt(share @ np.square(frequency_hz - centroid_hz)),
         "low_share": share[:low].sum(),
         "mid_share": share[low:high].sum(),
         "high_share": share[high:].sum(),
     }
-    return {name: float(f"{number:.4g}") for name, number in numbers.items()}
+    start, end = (round(at_s * sample_rate_hz) for at_s in TAIL_S)
+    tail = sound[start:end]
+    if len(tail) >= MIN_SAMPLES and tail.any():
+        numbers["tail_db"] = 10 * np.log10(np.square(tail).mean() / power)
+    return {name: float(number) for name, number in numbers.items()}

@@ -16,14 +16,14 @@ def highpass_reach(sample_rate_hz: float) -> int:
     return 2 * _half_width(sample_rate_hz)
 
 
-def highpass(samples: Samples, sample_rate_hz: float) -> NDArray[np.float64]:
+def highpass(samples: Samples, sample_rate_hz: float) -> Samples:
     """Return the samples without their low frequencies and without delay; it spreads an onset 4 ms to both sides.
 
     Twice the signal minus its centred running mean. `samples` has shape (n,); the result lacks the reach of the
     filter at both ends: shape (n - 2 * highpass_reach,).
     """
     half = _half_width(sample_rate_hz)
-    return _without_mean(_without_mean(samples.astype(np.float64), half), half)
+    return _without_mean(_without_mean(samples, half), half)
 
 
 def causal_highpass(samples: Samples, sample_rate_hz: float) -> NDArray[np.float64]:
@@ -40,12 +40,31 @@ def _half_width(sample_rate_hz: float) -> int:
     return round(MEAN_S * sample_rate_hz / 2)
 
 
-def _without_mean(samples: NDArray[np.float64], half: int) -> NDArray[np.float64]:
+def _without_mean(samples: Samples, half: int) -> Samples:
     width = 2 * half + 1
-    total = _running_total(samples)
-    means = total[width:] - total[:-width]
-    means /= width
+    means = _running_sums(samples, width)
+    means *= np.float32(1 / width)
     return np.subtract(samples[half : len(samples) - half], means, out=means)
+
+
+def _running_sums(samples: Samples, width: int) -> Samples:
+    """Return the sum of every `width` consecutive samples; shape (n - width + 1,).
+
+    Put together of sums of 1, 2, 4, 8 ... samples: four times as fast as differences of a running total, since no
+    addition waits for the last one, and exact enough in single precision, since none is of many samples.
+    """
+    count = len(samples) - width + 1
+    sums = np.zeros(count, np.float32)
+    # `powers` are the sums of `size` samples; the first `done` of the width are in.
+    powers, size, done = samples, 1, 0
+    while done < width:
+        if width & size:
+            sums += powers[done : done + count]
+            done += size
+        if done < width:
+            powers = powers[:-size] + powers[size:]
+            size *= 2
+    return sums
 
 
 def _without_trailing_mean(samples: NDArray[np.float64], width: int) -> NDArray[np.float64]:
