@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
+from soundranger_node.gain import Processing
 
 from soundranger_node.check import broker, disk, machine, microphone, settings
 from soundranger_node.check.broker import Conversation
@@ -40,6 +41,8 @@ def code(kind: int, name: str) -> ReasonCode:
 
 
 WELCOME = code(PacketTypes.CONNACK, "Success")
+AGC = Processing("Auto Gain Control", ("amixer", "-c", "1", "cset", "numid=3", "off"))
+FOR_EVER = Processing("Limiter", None)
 STRANGER = code(PacketTypes.CONNACK, "Not authorized")
 HEARS = code(PacketTypes.SUBACK, "Granted QoS 1")
 TAKEN = code(PacketTypes.PUBACK, "Success")
@@ -58,8 +61,10 @@ def heard(level: float, *, share: float = 1.0, clipped: int = 0) -> Heard:
     return Heard(samples, 96_000)
 
 
-def quality(*, good: bool = True, tier: ClockTier = "ntp", sigma_s: float = 1e-3) -> ClockQuality:
-    return ClockQuality(tier=tier, good=good, sigma_s=sigma_s, bound_s=None, source="chrony", why="says so")
+def quality(
+    *, good: bool = True, tier: ClockTier = "ntp", sigma_s: float = 1e-3, source: str = "chrony"
+) -> ClockQuality:
+    return ClockQuality(tier=tier, good=good, sigma_s=sigma_s, bound_s=None, source=source, why="says so")
 
 
 TABLE: list[tuple[Result, str, str]] = [
@@ -138,9 +143,15 @@ TABLE: list[tuple[Result, str, str]] = [
     (microphone.judge_sound("USB", heard(0.2)), "warning", "little room"),
     (microphone.judge_sound("USB", heard(1e-3, clipped=10)), "warning", "10 samples clipped"),
     (microphone.judge_sound("USB", heard(1e-3, clipped=1)), "ok", "dBFS"),
+    (microphone.judge_processing([], "off"), "ok", "nothing"),
+    (microphone.judge_processing([AGC], "off"), "warning", "Auto Gain Control changes the sound"),
+    (microphone.judge_processing([AGC], "refuse"), "fails", "refuses"),
+    (microphone.judge_processing([AGC], "accept"), "ok", "takes it as it is"),
+    (microphone.judge_processing([AGC, FOR_EVER], "off"), "fails", "Auto Gain Control, Limiter"),
     (judge_clock(quality()), "ok", "tier ntp, by chrony: says so"),
     (judge_clock(quality(good=False)), "fails", "says so"),
     (judge_clock(quality(tier="free", sigma_s=0.05)), "warning", "tier free"),
+    (judge_clock(quality(tier="free", source="configuration")), "ok", "off by 1 ms"),
     (judge_clock(quality(sigma_s=0.03)), "warning", "30 ms are 10 m of sound"),
     (broker.judge_unreachable("hub", 1883, socket.gaierror(-2, "unknown")), "fails", 'no machine is called "hub"'),
     (broker.judge_unreachable("hub", 1883, ConnectionRefusedError(111, "refused")), "fails", "nothing listens"),

@@ -82,8 +82,9 @@ def mqtt(port: int, extra: str = "") -> str:
     return f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\n{extra}'
 
 
-def outbox(folder: Path) -> str:
-    return f'[outbox]\npath = "{folder}/outbox.sqlite"\n'
+def rest(folder: Path) -> str:
+    """An outbox of the test's own, and a clock of which nobody needs to be asked."""
+    return f'[outbox]\npath = "{folder}/outbox.sqlite"\n[clock]\nsource = "trusted"\n'
 
 
 def test_where_all_is_well_nothing_fails(tmp_path: Path, room: Room, mosquitto: "Mosquitto") -> None:
@@ -93,7 +94,7 @@ def test_where_all_is_well_nothing_fails(tmp_path: Path, room: Room, mosquitto: 
     play = [player, "--playback", "--rate=48000", "--channels=2", "--format=s16le", "--volume=20000"]
     with subprocess.Popen(NOISE, stdout=subprocess.PIPE) as noise:
         with subprocess.Popen(play, env=room.environment, stdin=noise.stdout) as playing:
-            config = PLACE + '[microphone]\ndevice = "pulse"\n' + mqtt(mosquitto.port) + outbox(tmp_path)
+            config = PLACE + '[microphone]\ndevice = "pulse"\n' + mqtt(mosquitto.port) + rest(tmp_path)
             status, results, text = check(tmp_path, config, room.environment)
             playing.kill()
         noise.kill()
@@ -106,7 +107,7 @@ def test_where_all_is_well_nothing_fails(tmp_path: Path, room: Room, mosquitto: 
 
 
 def test_a_muted_microphone_and_one_that_is_not_there_fail_with_a_remedy(tmp_path: Path, room: Room) -> None:
-    config = PLACE + '[microphone]\ndevice = "{}"\n' + outbox(tmp_path)
+    config = PLACE + '[microphone]\ndevice = "{}"\n' + rest(tmp_path)
     status, results, text = check(tmp_path, config.format("pulse"), room.environment)
     assert status == 1
     assert results["microphone"][0] == "fails"
@@ -118,7 +119,7 @@ def test_a_muted_microphone_and_one_that_is_not_there_fail_with_a_remedy(tmp_pat
 
 
 def test_a_microphone_that_gives_nothing_is_not_waited_for_for_ever(tmp_path: Path, room: Room) -> None:
-    config = PLACE + '[microphone]\ndevice = "pulse"\nchannel = 64\n' + outbox(tmp_path)
+    config = PLACE + '[microphone]\ndevice = "pulse"\nchannel = 64\n' + rest(tmp_path)
     _, results, _ = check(tmp_path, config, room.environment)
     assert results["microphone"][0] == "fails"
     assert "channel" in results["microphone"][1]
@@ -126,10 +127,10 @@ def test_a_microphone_that_gives_nothing_is_not_waited_for_for_ever(tmp_path: Pa
 
 def test_a_broker_that_is_not_there_is_told_from_a_machine_that_is_not(tmp_path: Path, mosquitto: "Mosquitto") -> None:
     mosquitto.stop()
-    status, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port) + outbox(tmp_path))
+    status, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port) + rest(tmp_path))
     assert status == 1
     assert "nothing listens on port" in results["network"][1]
-    nowhere = PLACE + '[mqtt]\nhost = "nowhere.invalid"\n' + outbox(tmp_path)
+    nowhere = PLACE + '[mqtt]\nhost = "nowhere.invalid"\n' + rest(tmp_path)
     assert 'no machine is called "nowhere.invalid"' in check(tmp_path, nowhere)[1]["network"][1]
 
 
@@ -145,11 +146,11 @@ def test_a_broker_that_knows_the_node_not_refuses_it_and_one_that_allows_less_sa
     mosquitto.stop()
     mosquitto.configure(f"password_file {passwords}", f"acl_file {rules}")
     mosquitto.start()
-    _, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port) + outbox(tmp_path))
+    _, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port) + rest(tmp_path))
     assert results["login"][0] == "fails"
     assert "refuses a node without user and password" in results["login"][1]
     login = 'user = "roof"\npassword = "secret"\n'
-    _, results, text = check(tmp_path, PLACE + mqtt(mosquitto.port, login) + outbox(tmp_path))
+    _, results, text = check(tmp_path, PLACE + mqtt(mosquitto.port, login) + rest(tmp_path))
     assert results["login"] == ("ok", "as roof, MQTT 5")
     assert results["topics"][0] == "fails"
     assert f"\n    topic readwrite {TOPIC}/#\n" in text
@@ -178,20 +179,20 @@ def test_a_certificate_is_judged_by_its_name_its_end_and_who_vouches_for_it(
     mosquitto.configure("allow_anonymous true", f"certfile {tmp_path}/ca.pem", f"keyfile {tmp_path}/key.pem")
     mosquitto.start()
     tls = "tls = true\n" + (f'ca = "{tmp_path}/ca.pem"\n' if trusted else "")
-    _, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port, tls) + outbox(tmp_path))
+    _, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port, tls) + rest(tmp_path))
     assert results["TLS"][0] == verdict
     assert part in results["TLS"][1]
     assert ("topics" in results) == (verdict != "fails")
 
 
 def test_tls_against_a_broker_without_it_and_the_other_way_round(tmp_path: Path, mosquitto: "Mosquitto") -> None:
-    _, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port, "tls = true\n") + outbox(tmp_path))
+    _, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port, "tls = true\n") + rest(tmp_path))
     assert results["TLS"][0] == "fails"
     certificate(tmp_path, "IP:127.0.0.1", "90")
     mosquitto.stop()
     mosquitto.configure("allow_anonymous true", f"certfile {tmp_path}/ca.pem", f"keyfile {tmp_path}/key.pem")
     mosquitto.start()
-    _, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port) + outbox(tmp_path))
+    _, results, _ = check(tmp_path, PLACE + mqtt(mosquitto.port) + rest(tmp_path))
     assert results["login"][0] == "fails"
     assert "does not answer" in results["login"][1]
 
@@ -210,14 +211,22 @@ def test_a_disk_that_is_full_read_only_or_small_is_told(tmp_path: Path, then: st
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=1m none $0; {then}; exec "$@"', str(disk))
-    _, results, _ = check(tmp_path, PLACE + outbox(disk), None, *mounted)
+    _, results, _ = check(tmp_path, PLACE + rest(disk), None, *mounted)
     assert results["disk"][0] == verdict
     assert part in results["disk"][1]
 
 
+def test_a_clock_of_which_chrony_cannot_tell_waits_for_one(tmp_path: Path) -> None:
+    config = PLACE + f'[clock]\nsource = "chrony"\nchrony_socket = "{tmp_path}/none.sock"\n'
+    status, results, _ = check(tmp_path, config)
+    assert status == 1
+    assert results["clock"][0] == "fails"
+    assert "chrony" in results["clock"][1]
+
+
 def test_an_outbox_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "outbox.sqlite").write_text("not a database" * 100)
-    _, results, _ = check(tmp_path, PLACE + outbox(tmp_path))
+    _, results, _ = check(tmp_path, PLACE + rest(tmp_path))
     assert results["outbox"][0] == "fails"
     assert "file is not a database" in results["outbox"][1]
 

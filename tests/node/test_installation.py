@@ -1,6 +1,7 @@
 """The installer and the systemd service, for real: in a system of its own, with systemd as its first process."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,26 @@ INSTALLER = CLONE / "node" / "install.sh"
 UNIT = CLONE / "node" / "systemd" / "soundranger-node.service"
 CONFIG = "/etc/soundranger/soundranger-node.toml"
 COMMAND = "/usr/local/bin/soundranger-node"
+# What a node needs and what it must not: the kernel's clock, the clock itself, the system's files, the people's, and
+# a callback that libffi writes, as PortAudio's is.
+TRY = """
+import ctypes, os, pwd, time, cffi
+print(pwd.getpwuid(os.geteuid()).pw_name)
+print("read" if ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256)) >= 0 else "refused")
+def trial(what):
+    try:
+        what()
+    except Exception as error:
+        print(type(error).__name__)
+    else:
+        print("done")
+trial(lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()))
+trial(lambda: open("/opt/soundranger/written", "w"))
+trial(lambda: os.listdir("/root"))
+print(cffi.FFI().callback("char *(int)", lambda _: cffi.FFI.NULL) and "called")
+"""
+# Where the clone is for the system of its own; it is not to be written to.
+CLONED_INSTALLER = "/srv/soundranger/node/install.sh"
 # The keys of newer systemds, which older ones say that they ignore.
 NEWER_KEYS = ("RestartSteps", "RestartMaxDelaySec")
 # What `systemd-analyze security` gives from 0 (locked up) to 10; a service without any hardening has 9.6.
@@ -39,6 +60,8 @@ mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs none run
 mount --rbind /dev dev
+mkdir -p srv/soundranger
+mount --bind -o ro "$2" srv/soundranger
 exec chroot . env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system \
     --unit=multi-user.target --log-target=null
 """
@@ -50,7 +73,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self._boot = subprocess.Popen(
-            [*UNSHARE, "bash", "-c", BOOT, "boot", str(folder)],
+            [*UNSHARE, "bash", "-c", BOOT, "boot", str(folder), str(CLONE)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -121,7 +144,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 @pytest.fixture(scope="module")
 def installed(machine: Machine) -> Machine:
     """The machine after the installer ran for the first time."""
-    said = machine.says(INSTALLER)
+    said = machine.says(CLONED_INSTALLER)
     assert f"sudo nano {CONFIG}" in said
     return machine
 
@@ -140,6 +163,22 @@ def test_a_first_installation_waits_for_the_configuration(installed: Machine) ->
     done = installed.run("runuser", "-u", "soundranger", "--", COMMAND, "check", "--config", CONFIG)
     assert done.returncode == 1
     assert "is the place of the example" in done.stdout
+
+
+def sandbox() -> list[str]:
+    """The options that make systemd-run treat a program as the unit treats the node, once it is started."""
+    service = UNIT.read_text().partition("[Service]")[2].partition("[Install]")[0]
+    settings = re.findall(r"^([A-Za-z]+=.*)$", service, re.MULTILINE)
+    about_starting = ("Type", "Notify", "Exec", "Restart", "Watchdog", "Timeout", "StateDirectory")
+    return [f"--property={one}" for one in settings if not one.startswith(about_starting)]
+
+
+@pytest.mark.slow
+def test_in_the_sandbox_the_clock_can_be_read_and_not_set_and_nothing_be_written(installed: Machine) -> None:
+    said = installed.says(
+        "systemd-run", "--wait", "--pipe", "--quiet", *sandbox(), "/opt/soundranger/bin/python", "-c", TRY
+    )
+    assert said.split() == ["soundranger", "read", "PermissionError", "OSError", "PermissionError", "called"]
 
 
 @pytest.mark.slow
@@ -165,7 +204,7 @@ def test_the_service_runs_in_its_sandbox_and_a_second_installation_keeps_its_con
     )
     before = installed.says("cat", CONFIG)
 
-    said = installed.says(INSTALLER)
+    said = installed.says(CLONED_INSTALLER)
     assert "It runs." in said
     assert installed.says("cat", CONFIG) == before
     # Type=notify: systemd calls it active only once it has said that it is ready.

@@ -1,12 +1,11 @@
 """The microphone: whether PortAudio is there, the device opens, and real sound arrives from it."""
 
-import importlib
 import queue
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,8 @@ from soundranger_node.check.machine import SERVICE, Service
 from soundranger_node.check.result import Result, fails, of_error, ok, warning
 from soundranger_node.config import Microphone
 from soundranger_node.errors import AudioError
+from soundranger_node.gain import Processing, Wanted, find
+from soundranger_node.portaudio import library
 from soundranger_node.soundcard import InputDevice, devices
 
 # Long enough for a level, short enough to wait for.
@@ -105,6 +106,22 @@ def _judge_level(name: str, samples: Samples) -> Result:
     return ok("microphone", found)
 
 
+def judge_processing(found: Sequence[Processing], wanted: Wanted) -> Result:
+    """Judge what changes the sound on its way here, by what the configuration wants done with it."""
+    if not found:
+        return ok("processing", "nothing is known to change the sound on its way here")
+    names = f"{', '.join(one.name for one in found)} changes the sound on its way here"
+    if wanted == "accept":
+        return ok("processing", f'{names}; processing = "accept" takes it as it is')
+    command = " && ".join(shlex.join(one.off) for one in found if one.off)
+    if not all(one.off for one in found):
+        remedy = 'nobody knows how to switch all of it off: take another microphone, or set processing = "accept"'
+        return fails("processing", names, remedy, command)
+    if wanted == "refuse":
+        return fails("processing", f'{names}, and processing = "refuse" refuses it', "switch it off", command)
+    return warning("processing", names, "the node switches it off when it starts; so do you with", command)
+
+
 def probe(microphone: Microphone, service: Service) -> list[Result]:
     """Listen to a microphone for two seconds."""
     try:
@@ -118,6 +135,9 @@ def probe(microphone: Microphone, service: Service) -> list[Result]:
             results.append(judge_sound(name, listen(microphone)))
         except AudioError as error:
             results.append(judge_unopened(name, error.problem, service))
+        else:
+            name_in_full = library().query_devices(microphone.device, "input")["name"]
+            results.append(judge_processing(find(name_in_full), microphone.processing))
     return results
 
 
@@ -127,8 +147,7 @@ def listen(microphone: Microphone) -> Heard:
     Raises:
         AudioError: the device cannot be opened; the problem is PortAudio's.
     """
-    # Only here, because importing it needs PortAudio.
-    sounddevice: ModuleType = importlib.import_module("sounddevice")
+    sounddevice = library()
     wanted = round(LISTEN_S * microphone.sample_rate_hz)
     blocks: queue.Queue[NDArray[np.float32]] = queue.Queue()
     parts: list[NDArray[np.float32]] = []

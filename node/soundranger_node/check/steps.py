@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from soundranger_node.check import broker, disk, machine, microphone, settings
+from soundranger_node.check import broker, clock, disk, machine, microphone, settings
 from soundranger_node.check.result import Result
 from soundranger_node.config import Settings
 from soundranger_node.topics import node_topic
@@ -30,6 +30,7 @@ def steps(path: Path, configured: Settings | None) -> Iterator[Step]:
     yield Step("looking at the configuration", lambda: _configuration(chosen, path))
     yield Step("writing to the disk", lambda: _disk(chosen))
     yield Step("listening to the microphone", lambda: microphone.probe(chosen.microphone, service))
+    yield Step("asking who keeps the clock", lambda: clock.probe(chosen.clock))
     yield Step("speaking to the broker", lambda: _broker(chosen))
 
 
