@@ -85,7 +85,7 @@ class Station:
             withheld=self._pipeline.withheld,
             lost=sum(lost_to.values()),
             lost_to=lost_to or None,
-            problems=(problems(self._outbox, self._link) if self._link else None) or None,
+            problems=problems(self._outbox, self._link) if self._link else None,
             overflows=self._source.overflows,
             uptime_s=time.monotonic() - self._started_s,
             temperature_c=settings.place.temperature_c,
