@@ -130,8 +130,9 @@ class Clips:
         # Both ends of a deque may be used by threads of their own.
         self._asked: deque[ClipRequest] = deque()
         self._waiting: list[ClipRequest] = []
-        # What has left within the hour: (sample at which it was cut, seconds).
+        # What has left within the last hour of sound: (samples heard until it was cut, seconds).
         self._left: deque[tuple[int, float]] = deque()
+        self._heard = 0
 
     def ask(self, request: ClipRequest) -> None:
         """Take a request, to be met by `cut`; from any thread."""
@@ -145,6 +146,7 @@ class Clips:
         if block.first < self._ring.end:
             self._onsets.clear()
         self._ring.push(block)
+        self._heard += len(block.samples)
         for onset in onsets:
             self._onsets[onset.id] = onset.sample
         while self._onsets and next(iter(self._onsets.values())) < self._ring.start:
@@ -187,13 +189,13 @@ class Clips:
         if not len(pcm) or timing.undated is not None:
             self._refuse(request, "is for sound that cannot be dated")
             return None
-        self._left.append((self._ring.end, wanted_s))
+        self._left.append((self._heard, wanted_s))
         self.given += 1
         header = ClipHeader(detection=request.detection, start_ns=timing.time_ns, sample_rate_hz=round(self._rate_hz))
         return Clip(header, pcm)
 
     def _may_leave(self, wanted_s: float) -> bool:
-        while self._left and self._left[0][0] < self._ring.end - HOUR_S * self._rate_hz:
+        while self._left and self._left[0][0] < self._heard - HOUR_S * self._rate_hz:
             self._left.popleft()
         return sum(seconds for _, seconds in self._left) + wanted_s <= MAX_S_PER_HOUR
 

@@ -24,8 +24,8 @@ MIN_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 60.0
 # So that a street of nodes does not come back in step after a power cut.
 JITTER_SHARE = 0.5
-# Clips that wait for the connection to take them; who asks for more at once gets the last ones.
-MAX_CLIPS = 8
+# Clips that wait for the connection to take them, 192 kB each as a rule at 48 kHz: one for each round of a magazine.
+MAX_CLIPS = 30
 
 # What a problem is about: a later one about the same takes its place.
 About = Literal["connection", "status", "acks", "requests", "publishing", "messages", "clips"]
@@ -113,7 +113,7 @@ class Link:
         self.tls = tls_context(settings)
         self.online, self.offline = _both_statuses(status)
         self.status_waits = threading.Event()
-        self.clips: deque[Callable[[], bytes]] = deque(maxlen=MAX_CLIPS)
+        self.clips: deque[Callable[[], bytes]] = deque()
         self.stopping = threading.Event()
         self.waker = Waker()
         self.unreadable = 0
@@ -164,9 +164,13 @@ class Link:
 
     def give_clip(self, encode: Callable[[], bytes]) -> None:
         """Publish what `encode` returns in the link's thread, if there is a connection: a clip is never kept."""
-        if self.connected:
-            self.clips.append(encode)
-            self.waker.wake()
+        if not self.connected:
+            return
+        if len(self.clips) >= MAX_CLIPS:
+            self.say("clips", BrokerError(self.address, "asks for clips faster than it takes them", "ask for fewer"))
+            return
+        self.clips.append(encode)
+        self.waker.wake()
 
     def close(self) -> None:
         """Say that the node is offline, disconnect and end; safe more than once. The outbox stays open."""

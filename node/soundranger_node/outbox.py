@@ -188,8 +188,8 @@ class Outbox:
                 # What is behind the path may be another disk by now.
                 self._let_go()
             self._write()
-            if now_ns is not None:
-                self._transact(lambda connection: self._expire(connection, now_ns - self._max_age_ns))
+            before_ns = 0 if now_ns is None else now_ns - self._max_age_ns
+            self._transact(lambda connection: self._expire(connection, before_ns))
             self._attempt(self._shrink)
 
     def close(self) -> None:

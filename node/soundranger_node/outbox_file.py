@@ -16,6 +16,10 @@ BUSY_S = 5.0
 MAX_LOG_BYTES = 1_000_000
 # How many damaged files are kept for a person to look at; a dying memory card makes one after the other.
 MOST_DAMAGED = 3
+# What SQLite keeps beside a file; the file itself comes last.
+SUFFIXES = ("-wal", "-shm", "")
+# What a damaged file is replaced by, while it is being made.
+NEW = ".new"
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 # Keeps a second node off the file, and needs no shared memory beside it where it is said before anything is read.
@@ -55,6 +59,10 @@ def open_outbox(path: Path) -> sqlite3.Connection:
         OSError, sqlite3.Error: the file cannot be read or written, or another program has it open.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    new = _beside(path, NEW)
+    if new.exists() and not path.exists():
+        # Somebody pulled the plug between the two renamings.
+        new.replace(path)
     try:
         return _opened(path)
     except sqlite3.DatabaseError as error:
@@ -124,18 +132,23 @@ def _check(connection: sqlite3.Connection) -> None:
 
 
 def _replaced(path: Path, error: sqlite3.Error) -> sqlite3.Connection:
+    """Put what can be read into a new file before the damaged one goes: the power may fail at any moment."""
+    new = _beside(path, NEW)
+    for suffix in SUFFIXES:
+        _beside(new, suffix).unlink(missing_ok=True)
+    with closing(_opened(new)) as connection:
+        saved = _salvage(path, connection)
     aside = _set_aside(path)
-    connection = _opened(path)
-    taken = _salvage(aside, connection)
-    _LOG.error("%s: is damaged (%s); it is now %s, and %d detections of it are saved", path, error, aside.name, taken)
-    return connection
+    new.replace(path)
+    _LOG.error("%s: is damaged (%s); it is now %s, and %d detections of it are saved", path, error, aside.name, saved)
+    return _opened(path)
 
 
 def _set_aside(path: Path) -> Path:
     """Rename the file and its log, so that SQLite still finds them together; the last name is used again and again."""
     names = [path.with_name(f"{path.name}.damaged-{count}") for count in range(1, MOST_DAMAGED + 1)]
     aside = next((name for name in names if not name.exists()), names[-1])
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in SUFFIXES:
         _beside(aside, suffix).unlink(missing_ok=True)
         # A log that stayed behind would be played into the new file.
         with suppress(FileNotFoundError):
@@ -147,12 +160,12 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _salvage(aside: Path, connection: sqlite3.Connection) -> int:
+def _salvage(path: Path, connection: sqlite3.Connection) -> int:
     """Copy what can be read of a damaged outbox into a new one; return the number of detections.
 
     What the damaged one's indices list beyond that is counted as lost.
     """
-    with closing(sqlite3.connect(aside, isolation_level=None)) as damaged:
+    with closing(sqlite3.connect(path, isolation_level=None)) as damaged:
         # Else SQLite reads nothing of a file that is shorter than its header says.
         damaged.execute("PRAGMA writable_schema = ON")
         connection.execute("BEGIN IMMEDIATE")

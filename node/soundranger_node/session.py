@@ -178,12 +178,14 @@ class Session:
                     self._deliver([waiting.id])
 
     def _send_clips(self) -> None:
-        while self._link.clips:
-            encode = self._link.clips.popleft()
-            try:
-                self._publish(self._link.topics["clip"], encode())
-            except SoundrangerError as error:
-                self._link.say("clips", error)
+        """Send a clip where nothing else is under way: on a thin line one takes a second or more."""
+        if self._unconfirmed or not self._link.clips:
+            return
+        encode = self._link.clips.popleft()
+        try:
+            self._publish(self._link.topics["clip"], encode())
+        except SoundrangerError as error:
+            self._link.say("clips", error)
 
     def _say_farewell(self) -> None:
         self._publish(self._link.topics["status"], self._link.offline, retain=True)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
-from soundranger_node.gain import Processing
 
 from soundranger_node.check import broker, disk, machine, microphone, settings
 from soundranger_node.check.broker import Conversation
@@ -22,6 +21,7 @@ from soundranger_node.check.machine import Service, User
 from soundranger_node.check.microphone import Heard
 from soundranger_node.check.result import NAME_WIDTH, VERDICT_WIDTH, WIDTH, Result, as_text, fails, ok, tally, warning
 from soundranger_node.config import Place
+from soundranger_node.gain import Processing
 from soundranger_node.messages import ClockTier
 from soundranger_node.soundcard import InputDevice
 from soundranger_node.timekeeping.quality import ClockQuality

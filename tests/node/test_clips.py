@@ -165,6 +165,8 @@ def test_no_more_than_two_minutes_of_sound_leave_within_an_hour(clips: Clips) ->
     assert len(clips.cut()) == most
     assert reasons(clips) == ["would make more than 120 s of sound leave within an hour"]
     later = 80_000 + round(HOUR_S * RATE_HZ)
+    for first in range(80_000, later, len(NOISE)):
+        clips.hear(Block(NOISE[: later - first], first), ())
     clips.hear(Block(NOISE[:80_000], later), [Onset("later", later + 40_000.0)])
     clips.ask(request("later", 2.0, 2.0))
     assert len(clips.cut()) == 1
@@ -304,14 +306,15 @@ class Asking:
             client.publish(node_topic(LAT, LON, "roof", "request"), wanted, qos=1)
 
 
-def bang() -> NDArray[np.float32]:
-    """Return 6 s of faint noise with a click at 3 s, in steps of 16 bits."""
+def bang(*at_s: float) -> NDArray[np.float32]:
+    """Return 6 s of faint noise with clicks, in steps of 16 bits."""
     samples = 1e-3 * NOISE[: 6 * RATE_HZ].astype(np.float64)
-    samples[3 * RATE_HZ :][:100] += 0.5 * np.exp(-np.arange(100) / 20) * np.cos(np.arange(100) / 2)
+    for second in at_s:
+        samples[round(second * RATE_HZ) :][:100] += 0.5 * np.exp(-np.arange(100) / 20) * np.cos(np.arange(100) / 2)
     return (np.rint(samples * 32_768) / 32_768).astype(np.float32)
 
 
-Run = Callable[[bool], Clips]
+Run = Callable[..., Clips]
 
 
 @pytest.fixture
@@ -319,8 +322,8 @@ def run(mosquitto: "Mosquitto", tmp_path: Path) -> Iterator[Run]:
     """Give a function that runs a node on a bang, with or without clips."""
     nodes: list[tuple[Node, threading.Thread]] = []
 
-    def start(allowed: bool) -> Clips:
-        source = Playing(bang())
+    def start(*at_s: float, allowed: bool = True) -> Clips:
+        source = Playing(bang(*at_s))
         clips = Clips(RATE_HZ, source.timebase)
         outbox = Outbox(tmp_path / "outbox.sqlite")
         clock = ClockStatus(tier="ntp")
@@ -359,7 +362,7 @@ def wait_until(holds: Callable[[], object]) -> None:
 @pytest.mark.slow
 def test_the_broker_asks_and_gets_exactly_the_sound_around_the_onset(mosquitto: "Mosquitto", run: Run) -> None:
     centre = Asking(mosquitto)
-    clips = run(True)
+    clips = run(3.0)
     wait_until(lambda: centre.clips)
     payload, retained = centre.clips[0]
     header, flac = decode_clip(payload)
@@ -371,7 +374,7 @@ def test_the_broker_asks_and_gets_exactly_the_sound_around_the_onset(mosquitto: 
     first = round((header.start_ns - START_NS) / 1e9 * RATE_HZ)
     assert abs(first - 2.5 * RATE_HZ) < 0.002 * RATE_HZ
     assert len(samples) == 2 * RATE_HZ
-    assert np.array_equal(samples, bang()[first : first + len(samples)])
+    assert np.array_equal(samples, bang(3.0)[first : first + len(samples)])
     assert not retained
     assert clips.given == 1
     for refused in (b"nonsense", CLIP_REQUEST.encode(request(detection.id)), CLIP_REQUEST.encode(request("other"))):
@@ -382,9 +385,19 @@ def test_the_broker_asks_and_gets_exactly_the_sound_around_the_onset(mosquitto: 
 
 
 @pytest.mark.slow
+def test_each_round_of_a_burst_may_have_its_clip(mosquitto: "Mosquitto", run: Run) -> None:
+    centre = Asking(mosquitto)
+    run(*np.arange(2.0, 4.0, 0.1))
+    wait_until(lambda: len(centre.clips) >= 20)
+    headers = [decode_clip(payload)[0] for payload, _ in centre.clips]
+    assert {header.detection for header in headers} == {detection.id for detection in centre.detections}
+    centre.close()
+
+
+@pytest.mark.slow
 def test_where_clips_are_not_allowed_no_request_is_heard(mosquitto: "Mosquitto", run: Run) -> None:
     centre = Asking(mosquitto)
-    clips = run(False)
+    clips = run(3.0, allowed=False)
     wait_until(lambda: centre.detections)
     centre.ask(CLIP_REQUEST.encode(request(centre.detections[0].id)))
     time.sleep(0.5)

@@ -1,5 +1,6 @@
 """The outbox keeps every detection until it is told to forget it."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -365,7 +366,12 @@ def damage_noise_at_the_start(path: Path) -> None:
         file.write(random.Random(1).randbytes(4096))
 
 
+def damage_only_the_first_bytes_are_left(path: Path) -> None:
+    os.truncate(path, 100)
+
+
 DAMAGES = [
+    (damage_only_the_first_bytes_are_left, 0),
     (damage_not_a_database, 0),
     (damage_only_zeros, 0),
     (damage_noise_at_the_start, 0),
@@ -408,6 +414,29 @@ def test_damage_that_shows_only_later_is_mended_too(full: Path) -> None:
     fill(outbox, 2000)
     assert waiting(outbox)[0] == "n-2000"
     assert outbox.problem is None
+    outbox.close()
+
+
+def test_a_power_cut_while_a_damaged_file_is_replaced_loses_nothing_that_could_be_saved(
+    full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage_a_page_of_zeros(full)
+    renaming = Path.replace
+    for steps in range(5):
+
+        def until_the_cut(self: Path, target: Path, left: list[int] = [steps]) -> Path:  # noqa: B006 - its counter
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return renaming(self, target)
+
+        monkeypatch.setattr(Path, "replace", until_the_cut)
+        with contextlib.suppress(KeyboardInterrupt):
+            Outbox(full).close()
+        monkeypatch.setattr(Path, "replace", renaming)
+    outbox = Outbox(full)
+    assert 180 <= outbox.depth < 200
+    assert outbox.depth + outbox.lost_to["damage"] == 200
     outbox.close()
 
 
