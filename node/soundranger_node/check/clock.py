@@ -40,7 +40,7 @@ def probe(clock: Clock) -> list[Result]:
         if gpsd is not None:
             gpsd.start()
             time.sleep(GPS_WAIT_S)
-        quality, _ = ClockWatch(clock, gpsd, lambda _quality, _reads: None).look()
+        quality, _ = ClockWatch(clock, gpsd).look()
     finally:
         if gpsd is not None:
             gpsd.close()
