@@ -15,22 +15,24 @@ RINGING = 6
 BLAST_S = 0.004
 # Onsets are tried this close together; at lower sample rates that is between the samples.
 STEP_S = 1 / 48_000
+# No finer than an eighth of a sample: at rates far below those of sound, there is less to be known.
+MOST_FRACTIONS = 8
 # From a shot nearby to one whose rise a kilometre of air, or a house in the way, has made slow.
-RISES_S = (1e-5, 6e-5, 1.2e-4, 2.4e-4, 4.8e-4, 9e-4, 1.6e-3)
-# How much of the rise is its foot and its shoulder: nothing is a straight line, all a foot like the time cubed.
-TAPERS = (0.0, 0.5, 1.0)
+RISES_S = (1e-5, 6e-5, 1.2e-4, 1.8e-4, 2.7e-4, 4e-4, 6e-4, 9e-4, 1.35e-3)
+# How much of the rise is its foot, like the time cubed, and its shoulder: nothing leaves a straight line.
+TAPERS = (0.0, 0.35, 0.7)
 # Rises shorter than this are over within a sample or two, and their tapers cannot be told apart.
 TAPERED_S = 1e-4
 # The overpressure of a pistol or rifle lasts about 1 ms, of larger guns and farther ones some.
-OVERPRESSURE_S = (1e-3, 3e-3)
-# The peak over full scale: half of it is not clipped; ten times that leaves a flat top and none of the rise.
-OVERDRIVES = (0.5, 3.0, 10.0)
+OVERPRESSURE_S = (1e-3, 2e-3, 4e-3)
+# The peak over full scale: half of it is not clipped; ten times that leaves a flat top and little of the rise.
+WHOLE, OVERDRIVES = (0.5,), (0.5, 3.0, 10.0)
 # Converters pass what is below this share of the sample rate, by filters that reach about so many samples either way.
 PASS, FILTER_REACH = 0.45, 12
-# Blasts are computed at this many times the sample rate, and brought down by a filter of 80 dB.
+# Blasts are computed at least at this many times the sample rate, and brought down by a filter of 80 dB.
 OVERSAMPLING, KAISER_BETA = 8, 8.0
 # These are enough to find a blast by, if not to say when it began: sharp or well rounded, at most a little clipped.
-OUTLINES = ((1e-5, 0.0), (2.4e-4, 1.0), (9e-4, 1.0))
+OUTLINES = ((1e-5, 0.0), (2.7e-4, 0.7), (9e-4, 0.7))
 OUTLINE_OVERDRIVE = 3.0
 
 
@@ -48,29 +50,39 @@ class Blasts:
 
 
 @lru_cache(maxsize=4)
-def blasts(sample_rate_hz: float) -> Blasts:
-    """Return what a converter of this sample rate makes of blasts, after `causal_highpass`.
+def blasts(sample_rate_hz: float, *, clipped: bool) -> Blasts:
+    """Return what a converter of this sample rate makes of blasts, after `causal_highpass`; clipped ones too, or not.
 
     The overpressure is Friedlander's (1946, "The diffraction of sound pulses", Proceedings of the Royal Society A 186).
     """
-    kinds = [kind for kind in product(RISES_S, TAPERS, OVERPRESSURE_S, OVERDRIVES) if kind[0] > TAPERED_S or not kind[1]]
-    fractions = max(1, round(1 / (STEP_S * sample_rate_hz)))
+    every = product(RISES_S, TAPERS, OVERPRESSURE_S)
+    kinds = [kind for kind in every if kind[0] > TAPERED_S or not kind[1]]
+    overdrives = OVERDRIVES if clipped else WHOLE
+    fractions = min(MOST_FRACTIONS, max(1, round(1 / (STEP_S * sample_rate_hz))))
+    shift = -(-OVERSAMPLING // fractions)
+    finer = shift * fractions
     length = RINGING + round(BLAST_S * sample_rate_hz)
     # The high-pass looks back; before the blast there must be enough of nothing.
     ahead = RINGING + 2 * round(TRAILING_MEAN_S * sample_rate_hz) + 2 * FILTER_REACH
-    times = np.arange(-ahead * OVERSAMPLING, (length + FILTER_REACH) * OVERSAMPLING) / OVERSAMPLING
-    shapes = np.empty((fractions, length, len(kinds)))
-    for fraction, (number, kind) in product(range(fractions), enumerate(kinds)):
-        rise_s, taper, overpressure_s, overdrive = kind
-        pressure = _pressure((times - fraction / fractions) / sample_rate_hz, rise_s, taper, overpressure_s)
-        sound = causal_highpass(np.clip(overdrive * _converted(pressure), -1, 1), sample_rate_hz)
-        shapes[fraction, :, number] = sound[ahead - RINGING : ahead - RINGING + length]
-    outlines = [n for n, kind in enumerate(kinds) if kind[:2] in OUTLINES and kind[3] <= OUTLINE_OVERDRIVE]
-    return Blasts(shapes, np.array([kind[0] for kind in kinds]), np.array(outlines))
+    times_s = np.arange(-ahead * finer, (length + FILTER_REACH) * finer) / (finer * sample_rate_hz)
+    shapes = np.empty((fractions, length, len(kinds), len(overdrives)))
+    for number, kind in enumerate(kinds):
+        fine = _converted(_pressure(times_s, *kind), finer)
+        for fraction, (clip, overdrive) in product(range(fractions), enumerate(overdrives)):
+            samples = fine[finer - fraction * shift :: finer]
+            sound = causal_highpass(np.clip(overdrive * samples, -1, 1), sample_rate_hz)
+            shapes[fraction, :, number, clip] = sound[ahead - RINGING - 1 :][:length]
+    outlines = [
+        number
+        for number, (kind, overdrive) in enumerate(product(kinds, overdrives))
+        if kind[:2] in OUTLINES and overdrive <= OUTLINE_OVERDRIVE
+    ]
+    rises_s = np.repeat([kind[0] for kind in kinds], len(overdrives))
+    return Blasts(shapes.reshape(fractions, length, -1), rises_s, np.array(outlines))
 
 
 def _pressure(time_s: NDArray[np.float64], rise_s: float, taper: float, overpressure_s: float) -> NDArray[np.float64]:
-    """Return a blast that begins at time 0 and has its peak, 1, at `rise_s`; the slope of the rise is a Tukey window."""
+    """Return a blast that begins at time 0 and has its peak, 1, at `rise_s`; its slope till then is a Tukey window."""
     late = np.maximum(time_s - rise_s, 0) / overpressure_s
     wave: NDArray[np.float64] = _rise(np.clip(time_s / rise_s, 0, 1), taper) * (1 - late) * np.exp(-late)
     return wave
@@ -88,8 +100,8 @@ def _rise(share: NDArray[np.float64], taper: float) -> NDArray[np.float64]:
     return np.where(share < 1 / 2, area, 1 - area)
 
 
-def _converted(pressure: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the samples that a converter with a linear-phase filter makes of oversampled pressure, without delay."""
-    reach = np.arange(-FILTER_REACH * OVERSAMPLING, FILTER_REACH * OVERSAMPLING + 1) / OVERSAMPLING
+def _converted(pressure: NDArray[np.float64], finer: int) -> NDArray[np.float64]:
+    """Return pressure, given at so many times the sample rate, after the linear-phase filter of a converter."""
+    reach = np.arange(-FILTER_REACH * finer, FILTER_REACH * finer + 1) / finer
     taps = np.sinc(2 * PASS * reach) * np.kaiser(len(reach), KAISER_BETA)
-    return np.convolve(pressure, taps / taps.sum(), "same")[::OVERSAMPLING]
+    return np.convolve(pressure, taps / taps.sum(), "same")

@@ -20,8 +20,8 @@ from soundranger_node.filters import TRAILING_MEAN_S, causal_highpass
 
 Floats = NDArray[np.float64]
 
-# How much background the picker sees before the trigger: enough to know its spectrum, short of the last echo.
-BACKGROUND_S = 0.02
+# How much background the picker sees before the trigger: enough to know its spectrum, short of the last shot.
+BACKGROUND_S = 0.03
 # The filter of the detector is centred: it tells of a loud blast up to 4 ms, and a hop, ahead.
 AHEAD_OF_ONSET_S = 0.006
 # Pink noise, after the high-pass, is white to what this many samples leave unpredicted; so many want 60 to learn from.
@@ -31,14 +31,17 @@ SAMPLES_PER_COEFFICIENT = 10
 RIDGE = 1e-3
 # Noise is at least so much of the largest sound: no microphone has more than 70 dB from one to the other.
 LEAST_NOISE = 3e-4
-# Keeps divisions finite on digital silence; 140 dB below the least step of 24-bit sound.
-LEAST = 1e-14
+# Keeps divisions finite on digital silence; 40 dB below the least step of 24-bit sound.
+LEAST = 1e-9
+
+# Clipped samples differ by less than this share of their size, and are more than the two that a whole peak may have.
+FLAT, MOST_FLAT = 1e-3, 2
 
 # A blast is found by its first 2.5 ms, at every fourth of the times that are tried later.
 OUTLINE_S = 0.0025
 STRIDE = 4
-# A matched filter gives noise 5 as a rule and 20 once in a hundred, in units of its variance; what is over 25 is sound.
-SURELY_SOUND = 25.0
+# A matched filter gives noise 5 as a rule and 20 once in a hundred, in units of its variance; what is over 32 is sound.
+SURELY_SOUND = 32.0
 # Where nothing ahead of the trigger is as loud as that, the first that is not small against the loudest.
 FAINT_SHARE = 0.7
 # Onset is the first that has an eighth of the energy of the loudest: reflections, and the end of clipped sound, may be
@@ -50,6 +53,8 @@ EARLIER_S = 0.001
 LATER_S = OUTLINE_S + 0.0002
 END_S = BLAST_S - EARLIER_S
 
+# Onsets that explain the sound worse than the best by this much, in units of the logarithm, are not looked at closely.
+UNLIKELY = 20.0
 # Real shapes differ from ours by 5 % of the peak where nothing is in the way, and by 30 % on streets ...
 MISFITS = (0.05, 0.3)
 # ... and by the same for about so long, as more samples in it do not make us wiser.
@@ -93,7 +98,7 @@ class _Find:
 def pick_onset(samples: Samples, trigger: int, lead: int, sample_rate_hz: float) -> Onset:
     """Return the onset of the impulse that set off a trigger.
 
-    `samples` has shape (n,) and should reach from 20 ms before the trigger to 10 ms after it; `trigger` is an index
+    `samples` has shape (n,) and should reach from 30 ms before the trigger to 10 ms after it; `trigger` is an index
     into it, 0 <= trigger < n; the onset is at most `lead` samples before that. Where the impulse has a weak forerunner
     among these (the shock wave of a bullet), that is the onset.
     """
@@ -102,7 +107,7 @@ def pick_onset(samples: Samples, trigger: int, lead: int, sample_rate_hz: float)
     latest = min(len(sound), trigger + 1 + round(AHEAD_OF_ONSET_S * sample_rate_hz))
     learnt = max(0, trigger - round(BACKGROUND_S * sample_rate_hz)) + round(TRAILING_MEAN_S * sample_rate_hz)
     whitening = _whitening(sound[learnt:earliest], LEAST_NOISE * float(np.abs(sound[earliest:latest]).max()))
-    known = blasts(sample_rate_hz)
+    known = blasts(sample_rate_hz, clipped=_is_clipped(samples[earliest:latest]))
     white = np.convolve(sound, whitening)[: len(sound)]
     find = _found(white, whitening, known, (earliest, trigger, latest), sample_rate_hz)
     end = min(len(sound), find.place + round(END_S * sample_rate_hz))
@@ -113,6 +118,12 @@ def pick_onset(samples: Samples, trigger: int, lead: int, sample_rate_hz: float)
     spread_s = float(np.sqrt(variance + find.doubt)) / sample_rate_hz
     floor_s = max(MIN_SIGMA_S, MIN_SIGMA_SAMPLES / sample_rate_hz)
     return Onset(onset, float(np.hypot(floor_s, spread_s)), max(peak - onset, 0.0) / sample_rate_hz, spread_s)
+
+
+def _is_clipped(samples: Samples) -> bool:
+    """Return whether so many samples are as far out as any that they were cut off there."""
+    size = np.abs(samples - np.median(samples))
+    return int(np.count_nonzero(size >= (1 - FLAT) * size.max())) > MOST_FLAT
 
 
 def _whitening(background: Floats, least_noise: float) -> Floats:
@@ -131,86 +142,109 @@ def _whitening(background: Floats, least_noise: float) -> Floats:
 
 def _filtered(shapes: Floats, whitening: Floats) -> Floats:
     """Return the shapes after a filter along their second axis."""
-    filtered = whitening[0] * shapes
+    filtered: Floats = whitening[0] * shapes
     for lag in range(1, min(len(whitening), shapes.shape[1])):
         filtered[:, lag:] += whitening[lag] * shapes[:, :-lag]
     return filtered
 
 
-def _windows(white: Floats, first: int, count: int, length: int, step: int) -> Floats:
-    """Return the sound around `count` onsets, `step` apart from `first` on; shape (count, length); 0 where is none."""
-    start = first - RINGING
-    needed = start + (count - 1) * step + length
-    padded = np.pad(white[max(0, start) : max(0, needed)], (max(0, -start), max(0, needed - len(white))))
-    return sliding_window_view(padded, length)[::step]
+def _windows(white: Floats, onsets: NDArray[np.intp], length: int) -> Floats:
+    """Return the sound around evenly spaced onsets; shape (onsets, length); 0 where there is none."""
+    start, end = int(onsets[0]) - RINGING, int(onsets[-1]) - RINGING + length
+    sound = np.pad(white[max(0, start) : end], (max(0, -start), max(0, end - len(white))))
+    step = int(onsets[1] - onsets[0]) if len(onsets) > 1 else 1
+    windows: Floats = sliding_window_view(sound, length)[::step]
+    return windows
 
 
-def _found(
-    white: Floats, whitening: Floats, known: Blasts, span: tuple[int, int, int], sample_rate_hz: float
-) -> _Find:
-    """Return where in a span (from, trigger, up to) of white sound a blast is first heard, by matched filters."""
+def _found(white: Floats, whitening: Floats, known: Blasts, span: tuple[int, int, int], sample_rate_hz: float) -> _Find:
+    """Return where in a span (from, trigger, up to) of white sound a blast is first heard, by matched filters.
+
+    The generalised likelihood ratio test of Kay 1998, "Fundamentals of Statistical Signal Processing", volume II.
+    """
     earliest, trigger, latest = span
     length = RINGING + round(OUTLINE_S * sample_rate_hz)
     outlines = _filtered(known.shapes[:1, :length, known.outlines], whitening)[0]
     outlines /= np.sqrt(np.sum(np.square(outlines), axis=0)) + LEAST
-    step = max(1, round(STRIDE * STEP_S * sample_rate_hz))
-    places = np.arange(earliest, latest, step)
-    outputs = np.square(_windows(white, earliest, len(places), length, step) @ outlines).max(axis=1)
-    loudest = float(outputs.max())
+    places = np.arange(earliest, latest, max(1, round(STRIDE * STEP_S * sample_rate_hz)))
+    outputs = np.square(_windows(white, places, length) @ outlines).max(axis=1)
+    faint = SHARE * float(outputs.max())
     before = float(outputs[places <= trigger].max())
-    at = int(np.argmax(outputs >= max(SHARE * loudest, min(SURELY_SOUND, FAINT_SHARE * before))))
-    place = int(places[at])
-    middle = max(DOUBTFUL, SHARE * loudest * DOUBTFUL / SURELY_SOUND)
+    at = int(np.argmax(outputs >= max(faint, min(SURELY_SOUND, FAINT_SHARE * before))))
+    middle = max(DOUBTFUL, faint * DOUBTFUL / SURELY_SOUND)
     sound = 1 / (1 + np.exp(np.clip((middle - outputs) / DOUBT_WIDTH, -50, 50)))
-    away = (places - place) / sample_rate_hz
-    apart = np.square(places - place) * sound
-    early, late = away < -EARLIER_S, away > LATER_S
-    missed = 1 - float(sound[~early & ~late].max())
-    doubt = (
-        FORERUNNER * float(np.max(apart, where=early, initial=0.0))
-        + missed * float(np.max(apart, where=late, initial=0.0))
-        + (1 - float(sound.max())) * (latest - earliest) ** 2 / 12
+    return _Find(
+        int(places[at]), _doubt(places - places[at], sound, sample_rate_hz) + _nothing(sound, latest - earliest)
     )
-    return _Find(place, doubt)
+
+
+def _nothing(sound: Floats, span: int) -> float:
+    """Return the variance of an onset for the probability that there is none, and its place is anywhere in a span."""
+    return (1 - float(sound.max())) * span**2 / 12
+
+
+def _doubt(away: NDArray[np.intp], sound: Floats, sample_rate_hz: float) -> float:
+    """Return the variance of an onset, in samples squared, for other sounds that could be the one.
+
+    `away` is how far they are from what was found, in samples, and `sound` how probably they are no noise.
+    """
+    early, late = away < -EARLIER_S * sample_rate_hz, away > LATER_S * sample_rate_hz
+    apart = np.square(away) * sound
+    missed = 1 - float(sound[~early & ~late].max())
+    forerunner, follower = (float(np.max(apart, where=where, initial=0.0)) for where in (early, late))
+    return FORERUNNER * forerunner + missed * follower
 
 
 def _estimate(
     white: Floats, whitening: Floats, known: Blasts, span: tuple[int, int], sample_rate_hz: float
 ) -> tuple[float, float]:
-    """Return the mean and the variance of the onset, in samples, from sound that ends with the white sound's end."""
+    """Return the mean and the variance of the onset, in samples; it is one of a span, and in the white sound."""
     first, last = span
+    shapes = _filtered(known.shapes[:, : len(white) - first + RINGING], whitening)
+    largest = float(np.square(white[first:]).max())
+    excesses = [misfit**2 * largest * max(1.0, MISFIT_S * sample_rate_hz) for misfit in MISFITS]
     step = max(1, round(STEP_S * sample_rate_hz))
-    onsets = np.arange(first, last + 1, step)
-    length = min(known.shapes.shape[1], len(white) - first + RINGING)
-    shapes = _filtered(known.shapes[:, :length], whitening)
-    windows = _windows(white, first, len(onsets), length, step)
+    stride = max(1, round(STRIDE * STEP_S * sample_rate_hz))
+    rough = _log_likelihoods(white, shapes[:1], np.arange(first, last + 1, stride), excesses).max(axis=(0, 1, 3))
+    likely = first + stride * np.flatnonzero(rough >= rough.max() - UNLIKELY)
+    onsets = np.arange(max(first, likely[0] - stride), min(last, likely[-1] + stride) + 1, step)
+    logs = _log_likelihoods(white, shapes, onsets, excesses)
+    likelihood = np.exp(logs - logs.max()).sum(axis=0)
+    likelihood /= likelihood.sum()
+    fractions = len(shapes)
+    times = onsets + np.arange(fractions)[:, None] / fractions
+    weights = likelihood.sum(axis=2)
+    mean = min(float(np.sum(weights * times)), float(len(white) - 1))
+    foot = FOOT_SHARE * float(likelihood.sum(axis=(0, 1)) @ known.rises_s) * sample_rate_hz
+    variance = float(np.sum(weights * np.square(times - mean))) + (step / fractions) ** 2 / 12 + foot**2
+    return mean, variance
+
+
+def _log_likelihoods(white: Floats, shapes: Floats, onsets: NDArray[np.intp], excesses: list[float]) -> Floats:
+    """Return how likely white sound is under each hypothesis, but for a constant.
+
+    `shapes` has shape (fractions, samples, blasts), the result (excesses, fractions, onsets, blasts). The noise has
+    variance 1; from the onset on, what the shape misses adds an excess to it.
+    """
+    length = shapes.shape[1]
+    windows = _windows(white, onsets, length)
     heard = np.minimum(len(white) - onsets + RINGING, length)
     energies = np.cumsum(np.square(shapes), axis=1)
     ahead = energies[:, RINGING - 1, None]
     behind = energies[:, heard - 1] - ahead
     product_ahead = windows[:, :RINGING] @ shapes[:, :RINGING]
     product_behind = windows[:, RINGING:] @ shapes[:, RINGING:]
-    rest = white[max(0, first - RINGING) :]
-    power = np.concatenate(([0.0], np.cumsum(np.square(rest))))
-    before = power[onsets - max(0, first - RINGING)]
-    largest = float(np.square(rest).max())
-    logs = []
-    for misfit in MISFITS:
-        # Noise has variance 1; from the onset on, what the shape misses adds to it.
-        weight = 1 / (1 + misfit**2 * largest * max(1.0, MISFIT_S * sample_rate_hz))
+    power = np.concatenate(([0.0], np.cumsum(np.square(white[onsets[0] :]))))
+    before = power[onsets - onsets[0]]
+    logs = np.empty((len(excesses), *product_ahead.shape))
+    for row, excess in enumerate(excesses):
+        weight = 1 / (1 + excess)
+        noise = before + weight * (power[-1] - before) - (len(white) - onsets) * np.log(weight)
         explained = np.square(product_ahead + weight * product_behind) / (ahead + weight * behind + LEAST)
-        noise = weight * (power[-1] - before) + before - (len(white) - onsets) * np.log(weight)
-        # The amplitude, unknown by orders of magnitude, is integrated out: the larger, the smaller its own share.
-        logs.append((explained - np.log(np.maximum(explained, 1)) - noise[:, None]) / 2)
-    likelihood = np.exp(np.array(logs) - np.max(logs)).sum(axis=0)
-    likelihood /= likelihood.sum()
-    fractions = len(shapes)
-    times = onsets + np.arange(fractions)[:, None] / fractions
-    weights = likelihood.sum(axis=2)
-    mean = float(np.sum(weights * times))
-    variance = float(np.sum(weights * np.square(times - mean)))
-    foot = FOOT_SHARE * float(likelihood.sum(axis=(0, 1)) @ known.rises_s) * sample_rate_hz
-    return min(mean, float(len(white) - 1)), variance + (step / fractions) ** 2 / 12 + foot**2
+        # The amplitude is integrated out, all its orders of magnitude being as likely.
+        logs[row] = explained - np.log(np.maximum(explained, 1)) - noise[:, None]
+    logs /= 2
+    return logs
 
 
 def _first_peak(size: Floats) -> int:
