@@ -123,7 +123,8 @@ class Detector:
         near = self._open and self._open[0].sample < trigger.sample + DEAD_HOPS * self._hop
         impulse, wave = measure(samples, start, trigger, self._open[0] if near else None, self._sample_rate_hz)
         level_db = impulse.snr_db + trigger.noise_db
-        return impulse.with_features(self._echoes.features(impulse.onset_sample, level_db, wave))
+        echo = self._echoes.features(impulse.onset_sample, level_db, wave, click=impulse.is_click)
+        return impulse.with_features(echo)
 
     def _is_cut(self, samples: Samples) -> bool:
         """Return whether what set off a trigger, with whose samples these begin, was the step into digital silence."""

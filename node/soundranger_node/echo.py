@@ -40,11 +40,12 @@ def around_onset(sound: NDArray[np.float64], onset: int, sample_rate_hz: float) 
 
 @dataclass(frozen=True)
 class _Arrival:
-    """An impulse that may echo: its onset, its level, and its high-passed sound from 2 ms before the onset on."""
+    """An impulse that may echo: its onset, its level, whether it is a click, and its sound as `around_onset` has it."""
 
     onset_sample: float
     level_db: float
-    wave: NDArray[np.float32]
+    click: bool
+    wave: Samples
 
 
 class Echoes:
@@ -55,10 +56,11 @@ class Echoes:
         self._lag = round(LAG_S * sample_rate_hz)
         self._heard: deque[_Arrival] = deque()
 
-    def features(self, onset_sample: float, level_db: float, wave: Samples) -> dict[str, float]:
+    def features(self, onset_sample: float, level_db: float, wave: Samples, *, click: bool) -> dict[str, float]:
         """Return what is to be said of the next impulse as an echo of the loudest one in memory; and remember it.
 
-        `wave` has shape (n,): its high-passed sound from 2 ms (LAG_S) before its onset to 12 ms after it.
+        `wave` is its sound as `around_onset` has it. Clicks are not compared with for what is no click: a blast that
+        follows the shock wave of its bullet is no echo of that.
 
         echo: the probability that it is an echo, where echoes and further rounds are as common; 0 where nothing was
         heard in the 2 s before. echo_delay_s, echo_level_db: its onset and level after and over those of the loudest
@@ -67,9 +69,9 @@ class Echoes:
         """
         while self._heard and not 0 < onset_sample - self._heard[0].onset_sample <= MEMORY_S * self._sample_rate_hz:
             self._heard.popleft()
-        now = _Arrival(onset_sample, level_db, wave)
-        loudest = max(self._heard, key=lambda one: one.level_db, default=None)
-        self._heard.append(now)
+        alike = (one for one in self._heard if click or not one.click)
+        loudest = max(alike, key=lambda one: one.level_db, default=None)
+        self._heard.append(_Arrival(onset_sample, level_db, click, wave))
         if loudest is None:
             return {"echo": 0.0}
         change_db = level_db - loudest.level_db
@@ -86,7 +88,7 @@ class Echoes:
     def _likeness(self, first: Samples, second: Samples) -> float:
         """Return the largest normalised correlation of the first, from its onset on, with the second within LAG_S."""
         body = first[self._lag : len(first) - self._lag]
-        products = np.abs(np.correlate(second, body, "valid")) if len(second) >= len(body) > 0 else np.zeros(1)
-        power = np.convolve(np.square(second), np.ones(len(body)), "valid") * float(body @ body) if body.any() else 0
+        products = np.abs(np.correlate(second, body, "valid"))
+        power = np.convolve(np.square(second), np.ones(len(body)), "valid") * float(body @ body)
         likeness = products / np.sqrt(np.maximum(power, np.finfo(np.float32).tiny))
         return min(float(likeness.max()), 1.0)

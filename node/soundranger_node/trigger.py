@@ -30,9 +30,10 @@ OVER_BEATS_DB = 1.0
 # Quieter impulses are a microphone's own crackle.
 FLOOR_DBFS = -75.0
 # One impulse, one trigger, for this long; but another after the shorter time where the level rises by this much more:
-# so neither a bullet's shock wave nor an echo of the last round hides the blast that follows it.
+# so neither a bullet's shock wave nor an echo of the last round hides the blast that follows it. (15 ms, since the
+# onset of the first is sought up to 8 ms after its trigger, that of the second from 5 ms before its own.)
 DEAD_HOPS = 30
-FORERUNNER_HOPS = 10
+FORERUNNER_HOPS = 15
 OVER_FORERUNNER_DB = 8.0
 # The trigger follows a sharp onset by its own 3 ms; an onset further ahead of it is another sound.
 LEAD_HOPS = 5

@@ -17,8 +17,8 @@ def wave(seed: int, shift: int = 0) -> NDArray[np.float32]:
 
 def after_a_blast(delay_s: float, level_db: float, second: NDArray[np.float32]) -> dict[str, float]:
     echoes = Echoes(RATE_HZ)
-    echoes.features(0.0, 0.0, wave(1))
-    return echoes.features(delay_s * RATE_HZ, level_db, second)
+    echoes.features(0.0, 0.0, wave(1), click=False)
+    return echoes.features(delay_s * RATE_HZ, level_db, second, click=False)
 
 
 @pytest.mark.parametrize("shift", [-10, 0, 10])
@@ -46,8 +46,8 @@ def test_it_is_never_certain() -> None:
 def test_it_is_compared_with_the_loudest_in_memory() -> None:
     echoes = Echoes(RATE_HZ)
     for at_s, level_db in ((0.0, -10.0), (0.5, 0.0), (1.0, -12.0)):
-        echoes.features(at_s * RATE_HZ, level_db, wave(1))
-    assert echoes.features(1.5 * RATE_HZ, -12.0, wave(1))["echo_delay_s"] == 1.0
+        echoes.features(at_s * RATE_HZ, level_db, wave(1), click=False)
+    assert echoes.features(1.5 * RATE_HZ, -12.0, wave(1), click=False)["echo_delay_s"] == 1.0
 
 
 def test_what_came_long_before_does_not_echo() -> None:
@@ -56,8 +56,15 @@ def test_what_came_long_before_does_not_echo() -> None:
 
 def test_a_stream_that_counts_from_zero_again_has_heard_nothing() -> None:
     echoes = Echoes(RATE_HZ)
-    echoes.features(1e9, 0.0, wave(1))
-    assert echoes.features(0.5 * RATE_HZ, -6.0, wave(1)) == {"echo": 0.0}
+    echoes.features(1e9, 0.0, wave(1), click=False)
+    assert echoes.features(0.5 * RATE_HZ, -6.0, wave(1), click=False) == {"echo": 0.0}
+
+
+def test_a_blast_after_the_shock_wave_of_its_bullet_is_no_echo_of_it() -> None:
+    echoes = Echoes(RATE_HZ)
+    echoes.features(0.0, 0.0, wave(1), click=True)
+    assert echoes.features(0.2 * RATE_HZ, -15.0, wave(2), click=False) == {"echo": 0.0}
+    assert echoes.features(0.3 * RATE_HZ, -15.0, wave(3), click=True)["echo_delay_s"] == 0.3
 
 
 def test_digital_silence_is_like_nothing() -> None:

@@ -140,7 +140,7 @@ def detect(sound: Sound) -> tuple[Sound, int]:
 NUISANCES: list[tuple[Maker, int, int]] = [
     (wind, 25, 25),
     (storm, 25, 25),
-    (rain, 40, 15),
+    (rain, 60, 25),
     (speech, 80, 40),
     (mains_hum, 12, 12),
     (offset_steps, 3, 3),
