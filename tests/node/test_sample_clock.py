@@ -143,6 +143,19 @@ def test_a_jump_that_nobody_told_of_begins_a_segment(shift_s: float) -> None:
     assert before_ns == pytest.approx(START_NS + 500 * BLOCK_S * 1e9, abs=20_000)
 
 
+@pytest.mark.parametrize("frame_s", [None, 0.0])
+def test_a_millisecond_lost_unnoticed_is_in_the_sigma_or_on_a_bus_without_frames_found(frame_s: float | None) -> None:
+    card, clock, lost = SoundCardModel(I2S, 3, ppm=30.0), SampleClock(RATE_HZ, frame_s), 48
+    for sample, time_ns in card.times_ns(140):
+        seen = sample if sample < 70 * RATE_HZ else sample - lost
+        clock.add(seen, time_ns)
+        if sample % (5 * RATE_HZ) < BLOCK and sample > 74 * RATE_HZ:
+            monotonic_ns, sigma_s = clock.date(seen)
+            error_s = (monotonic_ns - card.true_monotonic_ns(sample)) * 1e-9
+            assert abs(error_s) < 2 * sigma_s
+            assert sigma_s < (1e-5 if frame_s == 0.0 else 1e-3)
+
+
 def test_a_computer_that_is_starved_for_two_seconds_is_no_jump() -> None:
     clock = SampleClock(RATE_HZ)
     feed(clock, range(500))
