@@ -11,6 +11,7 @@ from math import sqrt
 
 import numpy as np
 
+from soundranger_node.timekeeping.bus import FULL_SPEED_FRAME_S
 from soundranger_node.timekeeping.envelope import (
     MIN_POINTS,
     Floats,
@@ -45,9 +46,7 @@ JUMP_FACTOR = 15.0
 # and is half a high-speed frame at least; a wandering crystal makes far less of them.
 MIN_JUMP_S = 5e-5
 MIN_PARTS = 8
-# A full-speed USB frame, the longest there is. Blocks may all be late by the same part of it until a tooth is over,
-FULL_SPEED_FRAME_S = 1e-3
-# which takes less than this for most crystals.
+# Blocks may all be late by the same part of a frame until a tooth is over: for most crystals it is within this.
 SETTLED_S = 57.0
 # Nothing is taken off for what may hide so: it is this much on the root of the mean square, for a uniform law,
 RMS_PER_WHOLE = 1 / sqrt(3)
