@@ -149,10 +149,10 @@ def main() -> None:
         for index, age_s in enumerate(AGES_S):
             since = f", {age_s - LOSS_S - 0.5:.0f} s after the loss" if age_s > LOSS_S else ""
             row(f"{name}, {age_s} s{since}", [of_card[index] for of_card in found])
-    for wander_ppm, told in ((0.0, False), (1.5, False), (0.0, True)):
+    for wander_ppm, told, ppms in ((0.0, False, PPMS), (1.5, False, (-25.0, 50.0)), (0.0, True, (0.0, 10.0))):
         head(f"after 60 s, wander {wander_ppm} ppm{', frame known' if told else ''}")
         for name, law in LAWS.items():
-            for ppm in PPMS:
+            for ppm in ppms:
                 card = SoundCardModel(law, 0, ppm=ppm, wander_ppm=wander_ppm, wander_period_s=400.0)
                 row(
                     f"{name}, {ppm:+.0f} ppm",

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from soundranger_node.timekeeping.bus import FULL_SPEED_FRAME_S as FRAME_S
 from soundranger_node.timekeeping.envelope import (
     HULL_POINTS,
     MAX_SLOPE,
@@ -15,7 +16,6 @@ from soundranger_node.timekeeping.envelope import (
     lower_envelope,
     support_line,
 )
-from soundranger_node.timekeeping.lateness import FULL_SPEED_FRAME_S as FRAME_S
 from soundranger_node.timekeeping.lateness import Fit, Prior, envelope_jumps, fit
 
 BLOCK_S = 0.02

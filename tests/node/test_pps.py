@@ -89,6 +89,18 @@ def test_a_click_among_pulses_and_pulses_that_are_missing_do_no_harm() -> None:
     assert clock.pulses == 15
 
 
+def test_after_a_bang_on_the_wire_weak_pulses_are_found_again() -> None:
+    clock, weak = PpsClock(RATE_HZ, rough()), replace(CHANNEL, level=0.05, noise=2e-4)
+    hear(clock, weak, 0, 5)
+    bang = np.zeros(RATE_HZ, np.float32)
+    bang[8000:8100] = 0.9
+    clock.add(bang, 5 * RATE_HZ)
+    hear(clock, weak, 6, 26)
+    assert clock.pulses > 10
+    error_s, sigma_s = error_and_sigma(clock, 26.0 * RATE_HZ)
+    assert abs(error_s) < 3 * sigma_s
+
+
 def test_when_the_pulses_stop_the_sigma_grows_until_nothing_is_claimed() -> None:
     clock = PpsClock(RATE_HZ, rough())
     hear(clock, CHANNEL, 0, 35)

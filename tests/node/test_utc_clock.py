@@ -58,6 +58,15 @@ def test_a_moment_is_dated_by_the_difference_of_the_clocks() -> None:
     assert (dated.tier, dated.good) == ("ntp", True)
 
 
+def test_a_read_that_took_long_does_not_replace_a_better_one() -> None:
+    clock = UtcClock(read_at(100), GOOD, 100 * S)
+    clock.read(read_at(101, OFFSET_NS + 20_000_000, 50_000_000))
+    assert clock.date(101 * S).utc_ns == OFFSET_NS + 101 * S
+    assert clock.date(101 * S).terms_s["read"] < 1e-6
+    clock.read(read_at(102, OFFSET_NS + 50, 100))
+    assert clock.date(101 * S).utc_ns == OFFSET_NS + 101 * S + 50
+
+
 def test_a_step_counts_for_what_was_before_it_too_once_the_clock_is_judged_again() -> None:
     clock = UtcClock(read_at(100), GOOD, 100 * S)
     stepped_ns = OFFSET_NS - 520_000_000
@@ -91,6 +100,10 @@ def test_across_a_leap_second_each_side_keeps_its_own_time(leap: str, step_s: in
     clock = UtcClock(read_at(999, offset_ns), announced, 999 * S)
     clock.read(read_at(1002, offset_ns + step_s * S))
     assert clock.date(998 * S).utc_ns == midnight_ns - 2 * S
+    # The read came two seconds later, but the kernel leaps at midnight.
+    leap_ns = 1000 * S - max(0, step_s) * S
+    assert clock.date(leap_ns - 1).utc_ns == midnight_ns - max(0, step_s) * S - 1
+    assert clock.date(leap_ns).utc_ns == midnight_ns - max(0, -step_s) * S
     assert clock.date(1010 * S).utc_ns == midnight_ns + (10 + step_s) * S
     assert clock.date(998 * S).good
     assert clock.notices(1010 * S)[0].startswith("leap second")
@@ -130,6 +143,15 @@ def test_before_the_clock_was_good_time_drifts_away_until_it_is_none() -> None:
     assert minute_before.terms_s["holdover"] == pytest.approx(60 * UNRULED_DRIFT)
     too_long_before = clock.date(100 * S)
     assert (too_long_before.good, too_long_before.pending) == (False, False)
+
+
+def test_a_clock_that_is_lost_and_found_without_a_step_kept_its_rate_in_between() -> None:
+    clock = UtcClock(read_at(0), GOOD, 0)
+    clock.judge(BAD, 100 * S)
+    clock.read(read_at(3000))
+    assert (clock.date(200 * S).good, clock.date(200 * S).pending) == (False, True)
+    clock.judge(GOOD, 3000 * S)
+    assert clock.date(200 * S).terms_s["holdover"] == pytest.approx(2800 * HELD_DRIFT)
 
 
 def test_a_moment_too_long_ago_is_given_up_while_the_clock_is_still_bad() -> None:

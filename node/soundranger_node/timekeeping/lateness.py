@@ -7,9 +7,11 @@ find the bottoms by, the sigma says so.
 """
 
 from dataclasses import dataclass, replace
+from math import sqrt
 
 import numpy as np
 
+from soundranger_node.timekeeping.bus import FULL_SPEED_FRAME_S
 from soundranger_node.timekeeping.envelope import (
     MIN_POINTS,
     Floats,
@@ -19,9 +21,13 @@ from soundranger_node.timekeeping.envelope import (
     support_line,
 )
 
+# Nominal seconds, and the excess of time over them.
+Window = tuple[Floats, Floats]
+
 # Long enough for the bottoms of a saw-tooth and for a rate to a fraction of a ppm, short enough for a crystal's wander.
 WINDOW_S = 60.0
-# Where lateness is small, the wander is what counts.
+# Where the line is better known than this many times what wander makes of it, the wander is what counts.
+SMALL_OVER_WANDER = 2.0
 SHORT_WINDOW_S = 20.0
 # Where teeth are too long for the window, wander is the smaller evil.
 LONG_WINDOW_S = 120.0
@@ -40,14 +46,14 @@ JUMP_FACTOR = 15.0
 # and is half a high-speed frame at least; a wandering crystal makes far less of them.
 MIN_JUMP_S = 5e-5
 MIN_PARTS = 8
-# A full-speed USB frame, the longest there is. Blocks may all be late by the same part of it until a tooth is over,
-FULL_SPEED_FRAME_S = 1e-3
-# which takes less than this for most crystals.
+# Blocks may all be late by the same part of a frame until a tooth is over: for most crystals it is within this.
 SETTLED_S = 57.0
 # Nothing is taken off for what may hide so: it is this much on the root of the mean square, for a uniform law,
-RMS_PER_WHOLE = 1 / np.sqrt(3)
+RMS_PER_WHOLE = 1 / sqrt(3)
 # whose whole is twice its median.
 RMS_PER_MEDIAN = 2 * RMS_PER_WHOLE
+# A single jump upwards is the end of a tooth, or of samples that were lost unnoticed: as likely as not.
+TOOTH_CHANCE = 0.5
 # Where even the lowest point of a part lies higher than by chance, the part was late as a whole: so rare is chance.
 MISFIT_CHANCE = 1e-4
 # A part later than this is one of a starved computer, and says nothing of the rest.
@@ -89,8 +95,8 @@ class Fit:
     """The excess of true time over nominal time: a line, a curve on top of it, and the sigmas of what they leave out.
 
     `curvature` is the second derivative, 1/s, about the middle of the line. `hidden_s` is what a lateness that does
-    not show may hide here, `spread_s` what it could hide in a few seconds of this window; `misfit_s` is how far stretches
-    of the envelope lie off the line.
+    not show may hide here, `spread_s` what it could hide in a few seconds of this window, and `misfit_s` how far off
+    the line whole stretches of the envelope lie.
     """
 
     line: Line
@@ -108,7 +114,7 @@ class Fit:
         bend = u**2 / 2 - half**2 / 6
         twist = u**3 / 6 - u * half**2 / 10
         variance = self.line.variance_at(x) + (self.curvature_sigma * bend) ** 2 + (WANDER_PER_S2 * twist) ** 2
-        return self.line.at(x) + self.curvature * u**2 / 2, float(np.sqrt(variance + self.hidden_s**2))
+        return self.line.at(x) + self.curvature * u**2 / 2, sqrt(variance + self.hidden_s**2)
 
 
 def fit(x: Floats, y: Floats, end_s: float, prior: Prior) -> Fit:
@@ -120,18 +126,15 @@ def fit(x: Floats, y: Floats, end_s: float, prior: Prior) -> Fit:
     long = _window(x, y, end, LONG_WINDOW_S)
     usual = _window(x, y, end, WINDOW_S)
     jumps = envelope_jumps(*long)
+    if jumps and prior.hidden_s:
+        return _toothed(usual, long, jumps, prior)
     if jumps:
-        for window in (usual, long):
-            start_s, stop_s = window[0][[0, -1]]
-            inside = [jump for jump in jumps if start_s + PART_S < jump.x < stop_s - PART_S]
-            # The envelope is the edge at the middle of the window: it needs a bottom on either side.
-            if inside and inside[0].x + PART_S < (start_s + stop_s) / 2 < inside[-1].x - PART_S:
-                return _curved(*window, prior)
-        return _beside_jump(*long, jumps)
+        # A bus without frames makes no teeth: samples were lost.
+        usual = _window(x, y, end, min(WINDOW_S, x[end - 1] - jumps[-1].x - PART_S))
     found = _curved(*usual, prior)
     seen_s = float(usual[0][-1] - usual[0][0])
     hidden_s = _hidden_s(found, seen_s, prior)
-    if seen_s > SETTLED_S and found.line.variance_at(found.line.x1) < _twist_s(WINDOW_S) ** 2 * 3:
+    if seen_s > SETTLED_S and sqrt(found.line.variance_at(found.line.x1)) < SMALL_OVER_WANDER * _twist_s(WINDOW_S):
         found = _curved(*_window(x, y, end, SHORT_WINDOW_S), prior)
     return replace(found, hidden_s=hidden_s)
 
@@ -143,7 +146,7 @@ def _hidden_s(found: Fit, seen_s: float, prior: Prior) -> float:
     return max(fading_s, prior.frame_s * RMS_PER_WHOLE if straight else 0.0, found.misfit_s)
 
 
-def _window(x: Floats, y: Floats, end: int, length_s: float) -> tuple[Floats, Floats]:
+def _window(x: Floats, y: Floats, end: int, length_s: float) -> Window:
     # Blocks may be so long that a window holds too few.
     start = min(int(np.searchsorted(x, x[end - 1] - length_s)), max(0, end - MIN_POINTS))
     return x[start:end], y[start:end]
@@ -175,6 +178,17 @@ def envelope_jumps(x: Floats, y: Floats) -> list[Jump]:
     runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
     middles = (x[lowest][1:] + x[lowest][:-1]) / 2
     return [Jump(float(middles[run].mean()), float(steps[run].sum())) for run in runs]
+
+
+def _toothed(usual: Window, long: Window, jumps: list[Jump], prior: Prior) -> Fit:
+    """Return the fit to the shortest window whose envelope has bottoms of teeth, else what a jump tells."""
+    for window in (usual, long):
+        start_s, stop_s = window[0][[0, -1]]
+        inside = [jump for jump in jumps if start_s + PART_S < jump.x < stop_s - PART_S]
+        # The envelope is the edge at the middle of the window: it needs a bottom on either side.
+        if inside and inside[0].x + PART_S < (start_s + stop_s) / 2 < inside[-1].x - PART_S:
+            return _curved(*window, prior)
+    return _beside_jump(*long, jumps)
 
 
 def _curved(x: Floats, y: Floats, prior: Prior) -> Fit:
@@ -212,9 +226,9 @@ def _curvature(x: Floats, y: Floats) -> tuple[float, float]:
     shapes = np.stack([np.ones_like(u), u, u**2 / 2], axis=1)
     solution = np.linalg.lstsq(shapes, level[lowest])[0]
     left_over = level[lowest] - shapes @ solution
-    noise = left_over @ left_over / (CURVE_PARTS - shapes.shape[1]) * np.linalg.inv(shapes.T @ shapes)[2, 2]
+    noise = left_over @ left_over / (len(lowest) - shapes.shape[1]) * np.linalg.inv(shapes.T @ shapes)[2, 2]
     trust = WANDER_PER_S**2 / (WANDER_PER_S**2 + noise)
-    return float(solution[2] * trust), float(np.sqrt(noise * trust))
+    return float(solution[2] * trust), sqrt(noise * trust)
 
 
 def _beside_jump(x: Floats, y: Floats, jumps: list[Jump]) -> Fit:
@@ -233,10 +247,11 @@ def _beside_jump(x: Floats, y: Floats, jumps: list[Jump]) -> Fit:
     tooth_s = max(before_s, after_s)
     size_s = abs(jump.height_s)
     change_s = size_s * after_s / tooth_s
-    late_s = max(jump.height_s, 0.0)
+    chance = TOOTH_CHANCE if len(jumps) == 1 and jump.height_s > 0 else 1.0
+    late_s = chance * max(jump.height_s, 0.0)
     left = flat.at(jump.x) + shift_s - late_s
-    right = flat.at(x[-1]) + shift_s - late_s + np.sign(jump.height_s) * change_s / 2
-    variance = np.array([(size_s * PART_S / tooth_s) ** 2, change_s**2]) / 12
+    right = flat.at(x[-1]) + shift_s - late_s + chance * np.sign(jump.height_s) * change_s / 2
+    variance = np.array([(size_s * PART_S / tooth_s) ** 2, change_s**2]) / 12 + chance * (1 - chance) * size_s**2
     variance += [flat.variance_at(jump.x), flat.variance_at(x[-1])]
     return Fit(
         Line(jump.x, float(x[-1]), float(left), float(right), np.diag(variance)), spread_s=size_s * RMS_PER_WHOLE

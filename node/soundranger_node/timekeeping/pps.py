@@ -7,7 +7,7 @@ the edge that the opposite one follows sooner.
 
 from collections import deque
 from collections.abc import Callable
-from math import hypot, sqrt
+from math import exp, hypot, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ EDGE_OVER_NOISE = 20.0
 EDGE_OVER_STRONGEST = 0.4
 # What is weaker than this (-60 dBFS) is hum or crosstalk, not a wire.
 MIN_EDGE = 1e-3
-# The strongest edge is forgotten by this factor an edge: a gain may be turned down, a click may be louder.
-STRONGEST_DECAY = 0.9
+# The strongest edge is forgotten with this time constant: a gain may be turned down, a click may have been louder.
+STRONGEST_FADES_S = 5.0
 # Of a pulse as long as its pause, rise and fall cannot be told apart.
 MAX_PULSE_S = 0.45
 # Receivers' pulses are 1 ms at least; a click's two sides are closer together.
@@ -74,6 +74,7 @@ class EdgeFinder:
         """
         if first != self._held_first + len(self._held):
             self._held, self._held_first, self._edge = np.empty(0, np.float32), first, None
+        self._strongest *= exp(-len(samples) / (STRONGEST_FADES_S * self._sample_rate_hz))
         signal = np.concatenate([self._held, samples]).astype(np.float64)
         if len(signal) <= 2 * self._margin:
             self._held = signal.astype(np.float32)
@@ -98,7 +99,7 @@ class EdgeFinder:
             edge, height = _crossing(signal, at)
             if self._edge is None or edge + self._held_first > self._edge[0] + dead:
                 edges.append((edge + self._held_first, height))
-                self._strongest = max(self._strongest * STRONGEST_DECAY, abs(height))
+                self._strongest = max(self._strongest, abs(height))
         return edges
 
     def _rise(self, sample: float, height: float) -> float | None:

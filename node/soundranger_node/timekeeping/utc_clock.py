@@ -45,6 +45,11 @@ class ClockRead:
     utc_ns: int
     width_ns: int
 
+    @property
+    def offset_ns(self) -> int:
+        """How far the system clock is ahead of the monotonic one."""
+        return self.utc_ns - self.monotonic_ns
+
 
 def narrowest(reads: Iterable[tuple[int, int, int]]) -> ClockRead:
     """Return the best of reads of (monotonic, real time, monotonic again), ns: the one that took least time.
@@ -74,11 +79,16 @@ class UtcClock:
     """Dates moments of the monotonic clock; `read` and `judge` keep it up to date, each in the order of time."""
 
     def __init__(self, read: ClockRead, quality: ClockQuality, judged_ns: int) -> None:
+        # The narrowest since the last step: until the next one, the difference that it found holds.
         self._read = read
+        self._now_ns = read.monotonic_ns
         self._quality = quality
         self._judged_ns = judged_ns
-        self._good_since_ns: int | None = judged_ns if quality.good else None
         self._stepped_ns = -inf
+        # Since when the clock has been good, whether it ever was since its last step, and its drift before it was.
+        self._good_since_ns = judged_ns
+        self._ruled = quality.good
+        self._drift = UNRULED_DRIFT
         self._leaps: deque[tuple[int, int]] = deque(maxlen=MAX_LEAPS)
         self._notices: deque[tuple[int, str]] = deque(maxlen=MAX_NOTICES)
 
@@ -97,24 +107,27 @@ class UtcClock:
 
     def read(self, read: ClockRead) -> None:
         """Take a read of both clocks; a change of their difference is a step."""
-        last, self._read = self._read, read
-        step_ns = (read.utc_ns - read.monotonic_ns) - (last.utc_ns - last.monotonic_ns)
+        last, self._now_ns = self._read, read.monotonic_ns
+        step_ns = read.offset_ns - last.offset_ns
         if abs(step_ns) <= last.width_ns + read.width_ns + MIN_STEP_S * NS_PER_S:
+            self._read = min(last, read, key=lambda each: each.width_ns)
             return
-        said = f"{step_ns / NS_PER_S:+.4g} s at {_iso(read.utc_ns)}"
-        if self._is_leap(step_ns, read.utc_ns):
-            self._leaps.append((read.monotonic_ns, step_ns))
-            self.notice(read.monotonic_ns, f"leap second: stepped by {said}")
+        self._read = read
+        said = f"stepped by {step_ns / NS_PER_S:+.4g} s at {_iso(read.utc_ns)}"
+        leap_ns = self._leap_ns(step_ns, read.utc_ns)
+        if leap_ns is not None:
+            self._leaps.append((leap_ns - last.offset_ns, step_ns))
+            self.notice(read.monotonic_ns, f"leap second: {said}")
             return
-        self._stepped_ns = read.monotonic_ns
-        self.notice(read.monotonic_ns, f"stepped by {said}")
+        self._stepped_ns, self._ruled = read.monotonic_ns, False
+        self.notice(read.monotonic_ns, said)
 
     def judge(self, quality: ClockQuality, monotonic_ns: int) -> None:
         """Take a judgement on the system clock, made at a moment."""
-        if not quality.good:
-            self._good_since_ns = None
-        elif self._good_since_ns is None or self._good_since_ns < self._stepped_ns:
+        if quality.good and not self._is_good():
             self._good_since_ns = monotonic_ns
+            self._drift = HELD_DRIFT if self._ruled else UNRULED_DRIFT
+            self._ruled = True
         self._quality, self._judged_ns = quality, monotonic_ns
 
     def date(self, monotonic_ns: int) -> Dated:
@@ -123,14 +136,16 @@ class UtcClock:
         What lies before a step is dated as the clock says after it, since who stepped it knew better; across a leap
         second, as the clock said before. What lies before the clock was good drifts away from it.
         """
-        offset_ns = self._read.utc_ns - self._read.monotonic_ns
-        offset_ns -= sum(step_ns for at_ns, step_ns in self._leaps if monotonic_ns < at_ns)
-        good = self._good_since_ns is not None and self._judged_ns >= self._stepped_ns
-        # A clock that is not good yet will be no earlier than now.
-        good_since_ns = self._good_since_ns if good and self._good_since_ns is not None else self._read.monotonic_ns
-        unruled_s = max(0, good_since_ns - monotonic_ns) / NS_PER_S
+        offset_ns = self._read.offset_ns - sum(step_ns for at_ns, step_ns in self._leaps if monotonic_ns < at_ns)
+        good = self._is_good()
+        if good:
+            before_ns, drift = self._good_since_ns - monotonic_ns, self._drift
+        else:
+            # It will be good no earlier than now.
+            before_ns, drift = self._now_ns - monotonic_ns, HELD_DRIFT if self._ruled else UNRULED_DRIFT
+        drifted_s = drift * max(0, before_ns) / NS_PER_S
         silent_s = self._silent_s(monotonic_ns)
-        holdover_s = UNRULED_DRIFT * unruled_s + HELD_DRIFT * max(0.0, silent_s - FRESH_S)
+        holdover_s = drifted_s + HELD_DRIFT * max(0.0, silent_s - FRESH_S)
         terms_s = {
             "clock": self._quality.sigma_s,
             # The bracket holds the true instant anywhere.
@@ -144,7 +159,7 @@ class UtcClock:
             "free" if silent_s > VOUCHED_S else self._quality.tier,
             good and known,
             # What drifted too far before the clock was good stays so; a silent clock may be judged again.
-            pending=UNRULED_DRIFT * unruled_s <= MAX_HOLDOVER_S,
+            pending=drifted_s <= MAX_HOLDOVER_S,
         )
 
     def why(self, monotonic_ns: int) -> str:
@@ -153,16 +168,22 @@ class UtcClock:
         old = [f"not judged again for {silent_s:.0f} s"] if silent_s > FRESH_S else []
         return "; ".join([self._quality.why, *old, *self.notices(monotonic_ns)])
 
+    def _is_good(self) -> bool:
+        """Say whether the last judgement is good, and no older than the last step."""
+        return self._quality.good and self._judged_ns >= self._stepped_ns
+
     def _silent_s(self, monotonic_ns: int) -> float:
         return (monotonic_ns - self._judged_ns) / NS_PER_S
 
-    def _is_leap(self, step_ns: int, utc_ns: int) -> bool:
-        """Say whether a step is the leap second that was announced; the kernel repeats a second to insert one."""
-        leap_ns = {"insert": -NS_PER_S, "delete": NS_PER_S}.get(self._quality.leap)
-        if leap_ns is None or abs(step_ns - leap_ns) > LEAP_TOLERANCE_S * NS_PER_S:
-            return False
-        after_midnight_s = (utc_ns / NS_PER_S + 1) % DAY_S
-        return after_midnight_s < LEAP_WITHIN_S + 1
+    def _leap_ns(self, step_ns: int, utc_ns: int) -> int | None:
+        """Return when a leap second that was announced made this step, as the clock showed just before; else None."""
+        announced_ns = {"insert": -NS_PER_S, "delete": NS_PER_S}.get(self._quality.leap)
+        if announced_ns is None or abs(step_ns - announced_ns) > LEAP_TOLERANCE_S * NS_PER_S:
+            return None
+        midnight_ns = round(utc_ns / (DAY_S * NS_PER_S)) * DAY_S * NS_PER_S
+        # The kernel repeats the last second of the day, or leaves it out.
+        leap_ns = midnight_ns - max(0, announced_ns)
+        return leap_ns if 0 <= utc_ns - step_ns - leap_ns < LEAP_WITHIN_S * NS_PER_S else None
 
 
 def _iso(utc_ns: int) -> str:
