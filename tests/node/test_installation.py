@@ -46,6 +46,7 @@ NEWER_KEYS = ("RestartSteps", "RestartMaxDelaySec")
 # What `systemd-analyze security` gives from 0 (locked up) to 10; a service without any hardening has 9.6.
 MOST_EXPOSED = 2.5
 START_S = 30.0
+PULSE_DROP_IN = "[Service]\nEnvironment=PULSE_SERVER=unix:/run/room.sock"
 
 # The machine's files below a layer of its own, which vanishes with it.
 BOOT = """
@@ -196,7 +197,7 @@ def test_the_service_runs_in_its_sandbox_and_a_second_installation_keeps_its_con
     options = ["-n", "-F", "/run/room.pa", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
     installed.says("systemd-run", "--unit=room", "--setenv=HOME=/run", pulse, *options)
     drop_in = "/etc/systemd/system/soundranger-node.service.d/room.conf"
-    installed.write(drop_in, "[Service]\nEnvironment=PULSE_SERVER=unix:/run/room.sock")
+    installed.write(drop_in, PULSE_DROP_IN)
     installed.write(
         CONFIG,
         f'node = "roof"\n[place]\nlat = 52.51628\nlon = 13.37771\nalt_m = 74.0\n'
@@ -213,9 +214,17 @@ def test_the_service_runs_in_its_sandbox_and_a_second_installation_keeps_its_con
     installed.wait_for("connected to mqtt://", "journalctl", "--unit=soundranger-node", "--no-pager")
     assert float(state(installed, "WatchdogTimestampMonotonic")) > 0
 
-    process = state(installed, "MainPID")
-    installed.says("kill", f"-{int(signal.SIGKILL)}", process)
-    installed.wait_for("1", "systemctl", "show", "soundranger-node", "--property=NRestarts", "--value")
+    installed.write(drop_in, f"{PULSE_DROP_IN}\nWatchdogSec=4\nRestartSec=2")
+    installed.says("systemctl", "daemon-reload")
+    installed.says("systemctl", "restart", "soundranger-node")
+    installed.says("systemctl", "kill", "--signal=SIGSTOP", "room")
+    installed.wait_for("watchdog", "systemctl", "show", "soundranger-node", "--property=Result")
+    installed.says("systemctl", "kill", "--signal=SIGCONT", "room")
+    installed.wait_for("active", "systemctl", "show", "soundranger-node", "--property=ActiveState", "--value")
+
+    restarts = int(state(installed, "NRestarts"))
+    installed.says("kill", f"-{int(signal.SIGKILL)}", state(installed, "MainPID"))
+    installed.wait_for(f"={restarts + 1}", "systemctl", "show", "soundranger-node", "--property=NRestarts")
     installed.says("systemctl", "restart", "soundranger-node")
     start_s = time.monotonic()
     installed.says("systemctl", "stop", "soundranger-node")
