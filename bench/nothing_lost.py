@@ -119,9 +119,9 @@ class TellingOutbox(Outbox):
         self._untold: list[str] = []
         super().__init__(path)
 
-    def put(self, detection_id: str, time_ns: int, topic: str, payload: bytes) -> None:
+    def put(self, detection_id: str, time_ns: int, payload: bytes) -> None:
         """Put a detection and tell of it, or of it and those before once the disk takes them."""
-        super().put(detection_id, time_ns, topic, payload)
+        super().put(detection_id, time_ns, payload)
         self._untold.append(detection_id)
         if self.problem is None:
             os.write(sys.stdout.fileno(), "".join(f"{name}\n" for name in self._untold).encode())

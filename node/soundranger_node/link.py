@@ -17,7 +17,7 @@ from soundranger_node.messages import STATUS, ClipRequest, NodeStatus
 from soundranger_node.outbox import Outbox
 from soundranger_node.session import CONNECT_TIMEOUT_S, FAREWELL_S, Session, Waker
 from soundranger_node.tls import tls_problem
-from soundranger_node.topics import NodeTopicKind, node_topic
+from soundranger_node.topics import NODE_TOPIC_KINDS, NodeTopicKind, node_topic
 
 # The wait before a new attempt doubles from the first to the second.
 MIN_BACKOFF_S = 1.0
@@ -107,7 +107,7 @@ class Link:
         self.outbox = outbox
         self.node = status.node
         self.topics: dict[NodeTopicKind, str] = {
-            kind: node_topic(status.lat, status.lon, status.node, kind) for kind in ("status", "ack", "request", "clip")
+            kind: node_topic(status.lat, status.lon, status.node, kind) for kind in NODE_TOPIC_KINDS
         }
         self.on_request = on_request
         self.tls = tls_context(settings)

@@ -36,11 +36,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Waiting:
-    """A detection that waits to be delivered: its number in the order of hearing, its id, and what to publish where."""
+    """A detection that waits to be delivered: its number in the order of hearing, its id, and what to publish."""
 
     number: int
     id: str
-    topic: str
     payload: bytes
 
 
@@ -55,11 +54,10 @@ class Undated:
 
 @dataclass(frozen=True)
 class Dated:
-    """What has become of an undated detection: its UTC and what to publish where."""
+    """What has become of an undated detection: its UTC and what to publish."""
 
     id: str
     time_ns: int
-    topic: str
     payload: bytes
 
 
@@ -121,10 +119,10 @@ class Outbox:
         with self._lock:
             return dict(self._counted + self._uncounted)
 
-    def put(self, detection_id: str, time_ns: int, topic: str, payload: bytes) -> None:
+    def put(self, detection_id: str, time_ns: int, payload: bytes) -> None:
         """Keep a detection; when this returns without a `problem` it is on disk. One already here stays as it is."""
         with self._lock:
-            self._hold(_Insert("detection", (detection_id, time_ns, topic, payload)))
+            self._hold(_Insert("detection", (detection_id, time_ns, payload)))
             self._write()
 
     def put_undated(self, detection_id: str, moment: Moment, payload: bytes) -> None:
@@ -163,12 +161,12 @@ class Outbox:
 
     def since(self, number: int, limit: int) -> list[Waiting]:
         """Return the detections that come right after a number, in the order of hearing."""
-        query = "SELECT number, id, topic, payload FROM detection WHERE number > ? ORDER BY number LIMIT ?"
+        query = "SELECT number, id, payload FROM detection WHERE number > ? ORDER BY number LIMIT ?"
         return self._waiting(query, number, limit)
 
     def before(self, number: int, limit: int) -> list[Waiting]:
         """Return the newest detections before a number, the newest first."""
-        query = "SELECT number, id, topic, payload FROM detection WHERE number < ? ORDER BY number DESC LIMIT ?"
+        query = "SELECT number, id, payload FROM detection WHERE number < ? ORDER BY number DESC LIMIT ?"
         return self._waiting(query, number, limit)
 
     def forget(self, ids: Iterable[str]) -> None:
@@ -294,9 +292,9 @@ class Outbox:
 
     def _date(self, connection: sqlite3.Connection, dated: Sequence[Dated]) -> Callable[[], None]:
         moved: Counter[str] = Counter()
-        query = "INSERT OR IGNORE INTO detection SELECT number, id, ?, ?, ? FROM undated WHERE id = ?"
+        query = "INSERT OR IGNORE INTO detection SELECT number, id, ?, ? FROM undated WHERE id = ?"
         for one in dated:
-            values = (one.time_ns, one.topic, one.payload, one.id)
+            values = (one.time_ns, one.payload, one.id)
             moved["detection"] += connection.execute(query, values).rowcount
             moved["undated"] -= connection.execute("DELETE FROM undated WHERE id = ?", (one.id,)).rowcount
         return lambda: self._rows.update(moved)

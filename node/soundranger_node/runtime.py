@@ -15,7 +15,6 @@ from soundranger_node.link import Link
 from soundranger_node.messages import DETECTION, EARLIEST_NS, NodeStatus
 from soundranger_node.outbox import Dated, Outbox, Undated
 from soundranger_node.pipeline import Heard, dated
-from soundranger_node.topics import node_topic
 
 # Often enough to see within a minute that a node is gone, seldom enough to cost nothing.
 STATUS_INTERVAL_S = 30.0
@@ -140,8 +139,7 @@ class Node:
     def _put(self, heard: Heard) -> None:
         detection = heard.detection
         if heard.undated is None:
-            topic = node_topic(detection.lat, detection.lon, detection.node, "detection")
-            self._outbox.put(detection.id, detection.time_ns, topic, DETECTION.encode(detection))
+            self._outbox.put(detection.id, detection.time_ns, DETECTION.encode(detection))
         else:
             # What an unset clock says may be no time that the contract knows.
             payload = DETECTION.encode(replace(detection, time_ns=EARLIEST_NS))
@@ -197,8 +195,7 @@ def _dated(waiting: Undated, timing: Timing) -> Dated:
         MessageError: that is no possible time, or the message is damaged.
     """
     detection = dated(DETECTION.decode(waiting.payload), timing)
-    topic = node_topic(detection.lat, detection.lon, detection.node, "detection")
-    return Dated(detection.id, detection.time_ns, topic, DETECTION.encode(detection))
+    return Dated(detection.id, detection.time_ns, DETECTION.encode(detection))
 
 
 def problems(found: Iterable[str | None]) -> list[str] | None:

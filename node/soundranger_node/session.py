@@ -170,12 +170,7 @@ class Session:
         room = MAX_IN_FLIGHT - len(self._unconfirmed)
         if room > 0:
             for waiting in self._sending.due(room, time.monotonic()):
-                try:
-                    self._publish(waiting.topic, waiting.payload, waiting.id)
-                except ValueError:
-                    # No topic at all: a memory card has flipped a bit, and it would end every connection.
-                    self._link.outbox.count_lost("damage")
-                    self._deliver([waiting.id])
+                self._publish(self._link.topics["detection"], waiting.payload, waiting.id)
 
     def _send_clips(self) -> None:
         """Send a clip where nothing else is under way: on a thin line one takes a second or more."""

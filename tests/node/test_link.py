@@ -43,7 +43,6 @@ STATUS_NOW = NodeStatus(
     position_sigma_m=5.0,
     clock=ClockStatus(tier="free", bound_s=0.05),
 )
-DETECTION_TOPIC = node_topic(STATUS_NOW.lat, STATUS_NOW.lon, "roof", "detection")
 ACK_TOPIC = node_topic(STATUS_NOW.lat, STATUS_NOW.lon, "roof", "ack")
 DIE_CONNECTED = """
 import sys, time
@@ -155,7 +154,7 @@ def wait_until(holds: Callable[[], object]) -> None:
 
 def put(outbox: Outbox, *numbers: int) -> None:
     for number in numbers:
-        outbox.put(f"n-{number}", NOW_NS + number, DETECTION_TOPIC, f"n-{number}".encode())
+        outbox.put(f"n-{number}", NOW_NS + number, f"n-{number}".encode())
 
 
 def names(*numbers: int) -> list[str]:
@@ -301,19 +300,6 @@ def test_a_broker_that_dies_in_mid_stream_loses_nothing(
             mosquitto.start()
     wait_until(lambda: outbox.depth == 0)
     assert set(centre.detections) == set(names(*range(300)))
-
-
-@pytest.mark.slow
-def test_a_topic_that_a_memory_card_has_spoilt_does_not_end_the_link(
-    link: Link, outbox: Outbox, centre: Centre
-) -> None:
-    put(outbox, 1)
-    outbox.put("spoilt", 2, "soundranger/1/node/u281z+roof/#", b"")
-    put(outbox, 3)
-    link.start()
-    wait_until(lambda: outbox.depth == 0)
-    assert set(centre.detections) == set(names(1, 3))
-    assert outbox.lost_to == {"damage": 1}
 
 
 @pytest.mark.slow

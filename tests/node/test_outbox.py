@@ -36,7 +36,7 @@ random.seed(sys.argv[2])
 kept = []
 for number in range(1_000_000):
     name = f"n-{sys.argv[2]}-{number}"
-    outbox.put(name, number, "topic", b"x" * random.randint(1, 3000))
+    outbox.put(name, number, b"x" * random.randint(1, 3000))
     kept.append(name)
     print("+" + name, flush=True)
     if len(kept) > 20:
@@ -91,7 +91,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def fill(outbox: Outbox, *numbers: int, size: int = 2) -> None:
     for number in numbers:
-        outbox.put(f"n-{number}", NOW_NS + number, "topic", b"x" * size)
+        outbox.put(f"n-{number}", NOW_NS + number, b"x" * size)
 
 
 def waiting(outbox: Outbox) -> list[str]:
@@ -103,14 +103,14 @@ def names(*numbers: int) -> list[str]:
 
 
 def test_a_detection_comes_out_as_it_went_in(outbox: Outbox) -> None:
-    outbox.put("n-1", 7, "a/topic", b"\x00payload")
+    outbox.put("n-1", 7, b"\x00payload")
     (one,) = outbox.before(TOP, 1)
-    assert (one.id, one.topic, one.payload) == ("n-1", "a/topic", b"\x00payload")
+    assert (one.id, one.payload) == ("n-1", b"\x00payload")
 
 
 def test_a_detection_put_twice_is_kept_once_as_it_first_was(outbox: Outbox) -> None:
-    outbox.put("n-1", 7, "topic", b"first")
-    outbox.put("n-1", 8, "topic", b"second")
+    outbox.put("n-1", 7, b"first")
+    outbox.put("n-1", 8, b"second")
     assert outbox.depth == 1
     assert outbox.before(TOP, 10)[0].payload == b"first"
 
@@ -170,7 +170,7 @@ def test_undated_detections_count_for_the_size_too(path: Path) -> None:
 def test_over_the_age_the_oldest_go_and_are_counted(path: Path) -> None:
     outbox = Outbox(path, max_age_days=2.0)
     fill(outbox, *range(150))
-    outbox.put("young", NOW_NS + DAY_NS, "topic", b"")
+    outbox.put("young", NOW_NS + DAY_NS, b"")
     outbox.upkeep(NOW_NS + 2 * DAY_NS + 120)
     assert waiting(outbox) == ["young", *names(*range(149, 119, -1))]
     assert outbox.lost_to == {"age": 120}
@@ -208,7 +208,7 @@ def test_an_undated_detection_waits_over_a_restart_until_it_is_dated(path: Path)
     assert (second.depth, second.undated, waiting(second)) == (1, 1, names(1))
     (one,) = second.waiting_for_clock(10)
     assert (one.id, one.moment, one.payload) == ("u-1", MOMENT, b"payload")
-    second.date([Dated("u-1", 9, "topic", b"dated"), Dated("unknown", 9, "topic", b"")])
+    second.date([Dated("u-1", 9, b"dated"), Dated("unknown", 9, b"")])
     assert (second.depth, second.undated) == (2, 0)
     # It was heard before the other, and that is where it goes.
     assert waiting(second) == ["n-1", "u-1"]
@@ -244,7 +244,7 @@ def test_depth_is_what_waits_whatever_happens(steps: list[tuple[str, int]]) -> N
             outbox.put_undated(name, MOMENT, b"")
             undated.add(name)
         elif what == "date":
-            outbox.date([Dated(name, 1, "topic", b"")])
+            outbox.date([Dated(name, 1, b"")])
             expected |= undated & {name}
             undated.discard(name)
         else:

@@ -24,7 +24,7 @@ def outbox() -> Iterator[Outbox]:
 
 def put(outbox: Outbox, *numbers: int) -> None:
     for number in numbers:
-        outbox.put(f"n-{number}", number, "topic", b"")
+        outbox.put(f"n-{number}", number, b"")
 
 
 def due(sending: Sending, now_s: float = NOW_S, room: int = ROOM) -> list[int]:
@@ -118,7 +118,7 @@ def test_what_is_dated_in_retrospect_is_sent_too(outbox: Outbox) -> None:
     put(outbox, 2)
     sending = Sending(outbox)
     assert due(sending) == [2]
-    outbox.date([Dated("n-1", 1, "topic", b"")])
+    outbox.date([Dated("n-1", 1, b"")])
     assert due(sending) == [1]
 
 
