@@ -229,7 +229,8 @@ def test_the_service_runs_in_its_sandbox_and_a_second_installation_keeps_its_con
     start_s = time.monotonic()
     installed.says("systemctl", "stop", "soundranger-node")
     assert time.monotonic() - start_s < 10
-    assert state(installed, "Result") == "success"
+    log = installed.says("journalctl", "--unit=soundranger-node", "--no-pager", "--lines=20")
+    assert state(installed, "Result") == "success", log
 
 
 def test_the_unit_holds_nothing_that_systemd_does_not_know(tmp_path: Path) -> None:
