@@ -12,12 +12,12 @@ BODY_S = 0.05
 LOW_HZ, HIGH_HZ = 500.0, 2000.0
 # A few samples have no shape.
 MIN_SAMPLES = 8
-# What is heard this long after the onset is reverberation: streets have it, microphones that are touched do not.
+# What is heard this long after the beginning is reverberation: streets have it, microphones that are touched do not.
 TAIL_S = (0.05, 0.1)
 
 
 def features(sound: NDArray[np.float64], sample_rate_hz: float) -> dict[str, float]:
-    """Return the features of the high-passed sound from its onset on; `sound` has shape (n,), 100 ms of it count.
+    """Return the features of the high-passed sound of an impulse; `sound` has shape (n,), 100 ms of it count.
 
     crest_factor: largest size over root mean square. kurtosis: 3 for noise, large for an impulse. zero_crossing_hz:
     changes of sign a second. centroid_hz, bandwidth_hz: mean and standard deviation of the frequency, weighed by

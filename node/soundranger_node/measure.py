@@ -99,7 +99,8 @@ def measure(
         rise_s=onset.rise_s,
         duration_s=(loudest + int(fallen[0]) if len(fallen) else len(level)) * hop / sample_rate_hz,
         features={
-            **features(sound[first:], sample_rate_hz),
+            # From where the filter spreads the onset to: a cut in the midst of the sound would add a click.
+            **features(sound[max(first - spread, 0) :], sample_rate_hz),
             "attack_s": loudest * hop / sample_rate_hz,
             "noise_dbfs": trigger.noise_db,
             "before_dbfs": decibels(float(np.square(quiet).mean())) if len(quiet) else trigger.noise_db,
