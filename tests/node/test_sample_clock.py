@@ -13,6 +13,7 @@ from soundranger_broker.simulation.sound_card import (
     Lateness,
     SoundCardModel,
 )
+from soundranger_node.timekeeping.bus import FULL_SPEED_FRAME_S
 from soundranger_node.timekeeping.domain import recorded_monotonic_ns
 from soundranger_node.timekeeping.sample_clock import MAX_SEGMENTS, SampleClock
 
@@ -30,7 +31,7 @@ LAWS = {
 }
 
 
-def errors_and_sigmas(card: SoundCardModel, seconds: float, frame_s: float | None = None) -> tuple[float, float]:
+def errors_and_sigmas(card: SoundCardModel, seconds: float, frame_s: float = FULL_SPEED_FRAME_S) -> tuple[float, float]:
     """Return the error of a clock after so many seconds, and what it says of it; s."""
     clock = SampleClock(card.sample_rate_hz, frame_s)
     for sample, time_ns in card.times_ns(seconds):
@@ -143,8 +144,8 @@ def test_a_jump_that_nobody_told_of_begins_a_segment(shift_s: float) -> None:
     assert before_ns == pytest.approx(START_NS + 500 * BLOCK_S * 1e9, abs=20_000)
 
 
-@pytest.mark.parametrize("frame_s", [None, 0.0])
-def test_a_millisecond_lost_unnoticed_is_in_the_sigma_or_on_a_bus_without_frames_found(frame_s: float | None) -> None:
+@pytest.mark.parametrize("frame_s", [FULL_SPEED_FRAME_S, 0.0])
+def test_a_millisecond_lost_unnoticed_is_in_the_sigma_or_on_a_bus_without_frames_found(frame_s: float) -> None:
     card, clock, lost = SoundCardModel(I2S, 3, ppm=30.0), SampleClock(RATE_HZ, frame_s), 48
     for sample, time_ns in card.times_ns(140):
         seen = sample if sample < 70 * RATE_HZ else sample - lost
