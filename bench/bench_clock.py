@@ -1,7 +1,8 @@
 """Sample clock: bias, spread and honesty of its dates on simulated cards, at several ages; and what a date costs.
 
 "pull" is the standard deviation of errors over their stated sigmas: 1 where the sigma is the truth, less where it is
-larger than need be. The saw-tooth of full-speed USB is slower than the window below 17 ppm, and then looks straight.
+larger than need be. Below 17 ppm the saw-tooth of full-speed USB is longer than the window, and looks as straight as
+I2S: so unless the bus is known to have no such frames, the sigma holds one.
 """
 
 import time
@@ -19,6 +20,7 @@ from soundranger_broker.simulation.sound_card import (
     PulseChannel,
     SoundCardModel,
 )
+from soundranger_node.timekeeping.bus import FULL_SPEED_FRAME_S
 from soundranger_node.timekeeping.domain import recorded_monotonic_ns
 from soundranger_node.timekeeping.pps import PpsClock
 from soundranger_node.timekeeping.quality import ClockQuality
@@ -79,7 +81,7 @@ def through_capture(card: SoundCardModel, ages_s: Iterable[int]) -> list[Found]:
 
 def after_a_minute(card: SoundCardModel, *, told: bool = False) -> Found:
     """Return error and sigma of a sample clock after 61 s, which may have been told the bus's frame."""
-    clock = SampleClock(card.sample_rate_hz, card.lateness.frame_s if told else None)
+    clock = SampleClock(card.sample_rate_hz, card.lateness.frame_s if told else FULL_SPEED_FRAME_S)
     for sample, time_ns in card.times_ns(61.5):
         clock.add(sample, time_ns)
     monotonic_ns, sigma_s = clock.date(sample)

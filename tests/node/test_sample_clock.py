@@ -13,6 +13,7 @@ from soundranger_broker.simulation.sound_card import (
     Lateness,
     SoundCardModel,
 )
+from soundranger_node.timekeeping.bus import FULL_SPEED_FRAME_S
 from soundranger_node.timekeeping.domain import recorded_monotonic_ns
 from soundranger_node.timekeeping.sample_clock import MAX_SEGMENTS, SampleClock
 
@@ -30,7 +31,7 @@ LAWS = {
 }
 
 
-def errors_and_sigmas(card: SoundCardModel, seconds: float, frame_s: float | None = None) -> tuple[float, float]:
+def errors_and_sigmas(card: SoundCardModel, seconds: float, frame_s: float = FULL_SPEED_FRAME_S) -> tuple[float, float]:
     """Return the error of a clock after so many seconds, and what it says of it; s."""
     clock = SampleClock(card.sample_rate_hz, frame_s)
     for sample, time_ns in card.times_ns(seconds):
@@ -89,6 +90,25 @@ def test_a_clock_that_is_told_the_frame_knows_what_teeth_longer_than_a_window_hi
     assert np.median(found[:, 1]) <= law.frame_s + 1e-6
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("seed", range(3))
+def test_over_a_quarter_of_an_hour_no_date_is_far_outside_its_sigma(name: str, seed: int) -> None:
+    ppm = float(np.random.default_rng(seed).uniform(-60, 60))
+    card = SoundCardModel(LAWS[name], seed, ppm=ppm, wander_ppm=1.0, wander_period_s=700.0, losses=((333.0, 4000),))
+    clock, last, pulls = SampleClock(RATE_HZ, LAWS[name].frame_s), 0, []
+    for number, (sample, time_ns) in enumerate(card.times_ns(900)):
+        if sample > last + BLOCK:
+            clock.restart()
+        last = sample
+        clock.add(sample, time_ns)
+        if number % 500 == 499:
+            monotonic_ns, sigma_s = clock.date(sample)
+            pulls.append((monotonic_ns - card.true_monotonic_ns(sample)) * 1e-9 / sigma_s)
+    assert np.abs(pulls).max() < 5
+    assert np.std(pulls) < 1.5
+
+
 def test_a_clock_that_is_told_of_no_frame_is_sure_within_seconds() -> None:
     found = np.array([errors_and_sigmas(SoundCardModel(I2S, seed, ppm=50.0), 5, 0.0) for seed in SEEDS])
     assert found[:, 1].max() < 5e-6
@@ -143,8 +163,8 @@ def test_a_jump_that_nobody_told_of_begins_a_segment(shift_s: float) -> None:
     assert before_ns == pytest.approx(START_NS + 500 * BLOCK_S * 1e9, abs=20_000)
 
 
-@pytest.mark.parametrize("frame_s", [None, 0.0])
-def test_a_millisecond_lost_unnoticed_is_in_the_sigma_or_on_a_bus_without_frames_found(frame_s: float | None) -> None:
+@pytest.mark.parametrize("frame_s", [FULL_SPEED_FRAME_S, 0.0])
+def test_a_millisecond_lost_unnoticed_is_in_the_sigma_or_on_a_bus_without_frames_found(frame_s: float) -> None:
     card, clock, lost = SoundCardModel(I2S, 3, ppm=30.0), SampleClock(RATE_HZ, frame_s), 48
     for sample, time_ns in card.times_ns(140):
         seen = sample if sample < 70 * RATE_HZ else sample - lost

@@ -72,14 +72,14 @@ RATE_SIGMA = 6e-5
 class Prior:
     """What is known of a card before a block comes: its rate error, and how late all of its blocks may be unnoticed.
 
-    `hidden_s` is that in the first minute, on the root of the mean square; `frame_s` is the frame of a bus that is
-    known to have one, whose teeth may be longer than any window.
+    `hidden_s` is that in the first minute, on the root of the mean square; `frame_s` is the frame of the card's bus,
+    whose teeth may be longer than any window.
     """
 
     rate: float = 0.0
     rate_sigma: float = RATE_SIGMA
     hidden_s: float = FULL_SPEED_FRAME_S * RMS_PER_WHOLE
-    frame_s: float = 0.0
+    frame_s: float = FULL_SPEED_FRAME_S
 
 
 @dataclass(frozen=True)

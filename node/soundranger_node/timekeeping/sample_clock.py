@@ -10,6 +10,7 @@ from math import ceil, floor, hypot
 import numpy as np
 from numpy.typing import NDArray
 
+from soundranger_node.timekeeping.bus import FULL_SPEED_FRAME_S
 from soundranger_node.timekeeping.envelope import MIN_POINTS, Floats
 from soundranger_node.timekeeping.lateness import FEW_SIGMA_S, RMS_PER_WHOLE, WINDOW_S, Fit, Prior, fit
 
@@ -83,12 +84,12 @@ class _Segment:
 class SampleClock:
     """Dates samples: feed it the monotonic time of each block's first sample, ask it for that of any sample.
 
-    `frame_s` is the frame of the bus that the card is on, where that is known: 0.001 for full-speed USB, 0.000125 for
-    high-speed USB, 0 where there is none.
+    `frame_s` is the frame of the bus that the card is on (see bus.py): the longest that there is, where it is not
+    known, and 0 where it has none.
     """
 
-    def __init__(self, sample_rate_hz: float, frame_s: float | None = None) -> None:
-        self._prior = Prior() if frame_s is None else Prior(hidden_s=frame_s * RMS_PER_WHOLE, frame_s=frame_s)
+    def __init__(self, sample_rate_hz: float, frame_s: float = FULL_SPEED_FRAME_S) -> None:
+        self._prior = Prior(hidden_s=frame_s * RMS_PER_WHOLE, frame_s=frame_s)
         self._sample_rate_hz = sample_rate_hz
         self._segments: deque[_Segment] = deque(maxlen=MAX_SEGMENTS)
         self._fits: OrderedDict[tuple[int, float], Fit] = OrderedDict()

@@ -6,6 +6,7 @@ from math import hypot
 
 from soundranger_node.blocks import Moment, Samples, Timing, Undatable
 from soundranger_node.messages import ClockStatus, ClockTier
+from soundranger_node.timekeeping.bus import FULL_SPEED_FRAME_S
 from soundranger_node.timekeeping.pps import MAX_LABEL_ERROR_S, PpsClock
 from soundranger_node.timekeeping.quality import ClockQuality
 from soundranger_node.timekeeping.sample_clock import SampleClock
@@ -38,7 +39,7 @@ class StationClock:
         quality: ClockQuality,
         latency_s: float = 0.0,
         latency_sigma_s: float = 0.0,
-        frame_s: float | None = None,
+        frame_s: float = FULL_SPEED_FRAME_S,
     ) -> None:
         self._lock = threading.Lock()
         self._sample_rate_hz = sample_rate_hz
