@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from soundranger_node.blocks import Samples
 from soundranger_node.errors import AudioError
-from soundranger_node.timekeeping.domain import recorded_monotonic_ns
+from soundranger_node.timekeeping.domain import driver_sigma_s, recorded_monotonic_ns
 
 # What the queue may hold while the pipeline is busy: with blocks of 20 ms 30 s, and 6 MB at 48 kHz.
 QUEUE_BLOCKS = 1500
@@ -46,6 +46,11 @@ class Delivery:
         """Return the CLOCK_MONOTONIC time of the first sample."""
         block_s = len(self.samples) / sample_rate_hz
         return recorded_monotonic_ns(self.adc_s, self.current_s, self.monotonic_ns, self.utc_ns, block_s)
+
+    @property
+    def driver_sigma_s(self) -> float:
+        """How far the driver's idea of its delay may be off."""
+        return driver_sigma_s(self.current_s, self.monotonic_ns, self.utc_ns)
 
 
 class Intake:

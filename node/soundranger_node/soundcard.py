@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import wait
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from soundranger_node.blocks import Block, Samples, Timebase
 from soundranger_node.errors import AudioError
 from soundranger_node.gain import Wanted, settle
 from soundranger_node.portaudio import Delivery, Intake, abandon, begin, library, list_anew, own_stderr
+from soundranger_node.timekeeping.bus import frame_s
 
 # Short enough to add little delay, long enough that a Pi Zero is not woken for nothing.
 BLOCK_S = 0.02
@@ -49,13 +51,16 @@ WRONG_SETTING = (-9997, -9998)
 # What a status may hold.
 PROBLEM_LENGTH = 256
 
+# ALSA lists its cards here, with the speed of their bus.
+CARDS = Path("/proc/asound/cards")
+
 _LOG = logging.getLogger(__name__)
 
 
 class Dater(Timebase, Protocol):
     """What SoundCard tells of time to; it dates the samples in return."""
 
-    def add(self, sample: int, monotonic_ns: int) -> None:
+    def add(self, sample: int, monotonic_ns: int, driver_sigma_s: float = 0.0) -> None:
         """Take the CLOCK_MONOTONIC time at which a sample, the first of a block, was recorded: or later."""
         ...
 
@@ -63,8 +68,11 @@ class Dater(Timebase, Protocol):
         """Take the samples of the channel that carries the PPS; `first` counts the samples before them."""
         ...
 
-    def restart(self) -> None:
-        """Begin anew with the next block: samples were lost before it, and nobody knows how many."""
+    def restart(self, frame_s: float | None = None) -> None:
+        """Begin anew with the next block: samples were lost before it, and nobody knows how many.
+
+        Where a card was opened, `frame_s` is the frame of its bus.
+        """
         ...
 
 
@@ -104,6 +112,14 @@ def devices() -> list[InputDevice]:
     ]
 
 
+def _cards() -> str:
+    """Return ALSA's list of cards; nothing where there is no ALSA."""
+    try:
+        return CARDS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 class SoundCard:
     """A Source that hears one channel (counted from 1) of a sound card, for ever; `clock` becomes its timebase.
 
@@ -138,6 +154,7 @@ class SoundCard:
         self._intake = Intake(*self._channels)
         self._last: Delivery | None = None
         self._anew = False
+        self._frame_s: float | None = None
         self._next = 0
         self._retry_s = 0.0
 
@@ -219,10 +236,12 @@ class SoundCard:
         if self._last is not None and (self._anew or is_broken(self._last, delivery, self._sample_rate_hz)):
             if not self._anew:
                 self.overflows += 1
+                self._clock.restart()
             self._next += samples_lost(self._last, delivery, self._sample_rate_hz)
-            self._clock.restart()
+        if self._anew:
+            self._clock.restart(self._frame_s)
         block = Block(delivery.samples, self._next)
-        self._clock.add(block.first, delivery.recorded_ns(self._sample_rate_hz))
+        self._clock.add(block.first, delivery.recorded_ns(self._sample_rate_hz), delivery.driver_sigma_s)
         if delivery.pps is not None:
             self._clock.add_pps(delivery.pps, block.first)
         self._last, self._anew = delivery, False
@@ -281,6 +300,7 @@ class SoundCard:
             there = ", ".join(f"{listed.number} {listed.name}" for listed in devices()) or there
             found = sounddevice.query_devices(self._device, "input")
             self.processing = settle(found["name"], self._wanted)
+            self._frame_s = frame_s(found["name"], _cards())
             self._start(sounddevice, found["max_input_channels"])
         except (sounddevice.PortAudioError, ValueError) as error:
             why = f"cannot be opened ({' '.join(str(error).split())})"

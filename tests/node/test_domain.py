@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soundranger_node.timekeeping.domain import recorded_monotonic_ns
+from soundranger_node.timekeeping.domain import SERVER_SIGMA_S, driver_sigma_s, recorded_monotonic_ns
 
 BLOCK_S = 0.02
 MONOTONIC_NS = 5_000_000_000_000
@@ -43,3 +43,9 @@ def test_a_clock_set_back_to_the_epoch_still_tells_the_two_apart() -> None:
     assert recorded_monotonic_ns(current_s - 0.02, current_s, 30_000_000_000, 40_000_000_000, BLOCK_S) == pytest.approx(
         30_000_000_000 - 20_020_000, abs=500
     )
+
+
+def test_a_sound_server_is_known_by_its_clock_and_its_delay_is_doubted() -> None:
+    assert driver_sigma_s(UTC_NS * 1e-9 - 0.01, MONOTONIC_NS, UTC_NS) == SERVER_SIGMA_S
+    assert driver_sigma_s(MONOTONIC_NS * 1e-9 - 0.01, MONOTONIC_NS, UTC_NS) == 0.0
+    assert driver_sigma_s(0.0, MONOTONIC_NS, UTC_NS) == 0.0

@@ -37,14 +37,14 @@ from soundranger_node.errors import AudioError
 class Dated:
     restarts = 0
 
-    def add(self, sample, monotonic_ns):
+    def add(self, sample, monotonic_ns, driver_sigma_s):
         self.sample, self.monotonic_ns = sample, monotonic_ns
 
     def add_pps(self, samples, first):
         assert first == self.sample and samples.shape == (rate_hz // 50,)
         pps.append(samples)
 
-    def restart(self):
+    def restart(self, frame_s=None):
         self.restarts += 1
 
     def timing(self, sample):
@@ -249,7 +249,7 @@ def test_a_microphone_that_is_unplugged_is_told_and_heard_again_once_it_is_back(
     # It is told of a block that began 20 ms before, and later than that on a busy computer.
     assert back["gap_s"] >= back["at"] - killed_s - 0.1
     assert len([event for event in events if "onset" in event]) == 2
-    assert (last["interruptions"], last["restarts"], last["overflows"]) == (1, 1, 0)
+    assert (last["interruptions"], last["restarts"], last["overflows"]) == (1, 2, 0)
     # Whoever hears is never kept waiting.
     assert last["longest_s"] < 2.5
 
@@ -270,7 +270,7 @@ def test_a_microphone_that_the_sound_server_loses_is_told_and_heard_again_once_i
     assert told["problem"].startswith("microphone pulse: has stopped; check its cable")
     assert missing["problem"].startswith("microphone pulse: cannot be opened (")
     assert back["gap_s"] >= back["at"] - lost_s - 0.1
-    assert (last["interruptions"], last["restarts"], last["overflows"]) == (1, 1, 0)
+    assert (last["interruptions"], last["restarts"], last["overflows"]) == (1, 2, 0)
 
 
 @pytest.mark.slow
@@ -290,7 +290,7 @@ def test_a_microphone_that_stalls_is_told_and_heard_again_once_it_goes_on(pulse:
     assert told["problem"].startswith("microphone pulse: has given no sound for 2 s; check its cable")
     assert back["problem"] is None
     assert gap["gap_s"] >= back["at"] - stopped_s - 0.1
-    assert (last["interruptions"], last["restarts"], last["overflows"]) == (1, 1, 0)
+    assert (last["interruptions"], last["restarts"], last["overflows"]) == (1, 2, 0)
     assert last["longest_s"] < 2.5
 
 
@@ -333,7 +333,7 @@ def test_sound_that_finds_no_room_is_counted_and_shows_as_a_gap(pulse: "Pulse") 
         last = capture.end()[-1]
     # The queue holds 1 s of the 3.
     assert 1.5 < gap_s < 2.5
-    assert (last["overflows"], last["restarts"], last["interruptions"]) == (1, 1, 0)
+    assert (last["overflows"], last["restarts"], last["interruptions"]) == (1, 2, 0)
 
 
 @pytest.mark.slow
@@ -350,14 +350,15 @@ class Told:
         self.samples: list[int] = []
         self.restarts = 0
 
-    def add(self, sample: int, monotonic_ns: int) -> None:
-        del monotonic_ns
+    def add(self, sample: int, monotonic_ns: int, driver_sigma_s: float = 0.0) -> None:
+        del monotonic_ns, driver_sigma_s
         self.samples.append(sample)
 
     def add_pps(self, samples: Samples, first: int) -> None:
         raise NotImplementedError
 
-    def restart(self) -> None:
+    def restart(self, frame_s: float | None = None) -> None:
+        del frame_s
         self.restarts += 1
 
     def timing(self, sample: float) -> Timing:

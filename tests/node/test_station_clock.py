@@ -62,6 +62,23 @@ def test_a_station_clock_is_a_timebase_that_names_every_doubt() -> None:
     assert clock.ppm == pytest.approx(40.0, abs=1.0)
 
 
+def test_a_driver_that_does_not_know_its_delay_makes_every_time_doubtful() -> None:
+    clock = station(GOOD)
+    sample = feed(clock, CARD, 10)
+    clock.add(sample + CARD.block, CARD.true_monotonic_ns(sample + CARD.block), driver_sigma_s=0.025)
+    assert clock.timing(sample).terms_s["fit"] == pytest.approx(0.025, rel=1e-2)
+
+
+def test_a_card_that_turns_out_to_be_on_no_bus_with_frames_is_dated_the_better() -> None:
+    known, unknown = station(GOOD), station(GOOD)
+    steady = SoundCardModel(I2S, 1, RATE_HZ, 320, ppm=1.0)
+    known.restart(frame_s=0.0)
+    sample = feed(known, steady, 70)
+    assert feed(unknown, steady, 70) == sample
+    assert known.timing(sample).terms_s["fit"] < 2e-5
+    assert unknown.timing(sample).terms_s["fit"] > 1e-4
+
+
 def test_before_the_clock_is_good_samples_are_undated_and_dated_afterwards() -> None:
     card = replace(CARD, steps=((30.0, 5_000.0),))
     clock = station(BAD, card)

@@ -12,6 +12,16 @@ MAX_CALL_DELAY_S = 1.0
 MAX_EARLY_S = 1e-3
 
 
+# What a sound server thinks its delay to be moved by some 40 ms from start to start of PulseAudio 16.
+SERVER_SIGMA_S = 0.025
+
+
+def driver_sigma_s(current_s: float, monotonic_ns: int, utc_ns: int) -> float:
+    """Return how far a driver's idea of its delay may be off: hardware knows it, a sound server's plug-in does not."""
+    by_server = abs(utc_ns * 1e-9 - current_s) < abs(monotonic_ns * 1e-9 - current_s)
+    return SERVER_SIGMA_S if by_server else 0.0
+
+
 def recorded_monotonic_ns(adc_s: float, current_s: float, monotonic_ns: int, utc_ns: int, block_s: float) -> int:
     """Return the monotonic time, ns, at which a block's first sample was recorded, as far as the driver knows.
 

@@ -89,7 +89,7 @@ class SampleClock:
     """
 
     def __init__(self, sample_rate_hz: float, frame_s: float = FULL_SPEED_FRAME_S) -> None:
-        self._prior = Prior(hidden_s=frame_s * RMS_PER_WHOLE, frame_s=frame_s)
+        self._prior = _prior(frame_s)
         self._sample_rate_hz = sample_rate_hz
         self._segments: deque[_Segment] = deque(maxlen=MAX_SEGMENTS)
         self._fits: OrderedDict[tuple[int, float], Fit] = OrderedDict()
@@ -100,8 +100,13 @@ class SampleClock:
         """How many millionths the samples come slower than their nominal rate; 0 before there is a fit."""
         return self._rate(self._segments[-1]) * 1e6 if self._segments else 0.0
 
-    def restart(self) -> None:
-        """Begin a new segment with the next block: samples were lost."""
+    def restart(self, frame_s: float | None = None) -> None:
+        """Begin a new segment with the next block: samples were lost, or the card was opened.
+
+        `frame_s` is the frame of the bus that it is on by now, None for the same as before.
+        """
+        if frame_s is not None:
+            self._prior = _prior(frame_s)
         self._restart = True
 
     def add(self, sample: int, monotonic_ns: int) -> None:
@@ -197,7 +202,7 @@ class SampleClock:
         number, prior = 0, self._prior
         if self._segments:
             last = self._segments[-1]
-            number, prior = last.number + 1, last.prior
+            number, prior = last.number + 1, replace(last.prior, frame_s=self._prior.frame_s)
             found = self._fit(last, float(last.x[last.count - 1]))
             if found is not None and last.x[last.count - 1] - last.x[0] >= WINDOW_S:
                 prior = replace(
@@ -207,3 +212,8 @@ class SampleClock:
                     hidden_s=min(found.spread_s, self._prior.hidden_s),
                 )
         self._segments.append(_Segment(number, sample, monotonic_ns, prior))
+
+
+def _prior(frame_s: float) -> Prior:
+    """Return what is known of a card on a bus with such frames."""
+    return Prior(hidden_s=frame_s * RMS_PER_WHOLE, frame_s=frame_s)

@@ -6,7 +6,6 @@ from math import hypot
 
 from soundranger_node.blocks import Moment, Samples, Timing, Undatable
 from soundranger_node.messages import ClockStatus, ClockTier
-from soundranger_node.timekeeping.bus import FULL_SPEED_FRAME_S
 from soundranger_node.timekeeping.pps import MAX_LABEL_ERROR_S, PpsClock
 from soundranger_node.timekeeping.quality import ClockQuality
 from soundranger_node.timekeeping.sample_clock import SampleClock
@@ -26,8 +25,7 @@ class StationClock:
 
     Capture feeds it `add`, `restart` and `add_pps`; who watches the system clock feeds it `read` (once a second or so)
     and `judge`. Times are CLOCK_MONOTONIC and CLOCK_REALTIME, ns. `boot` is the kernel's id of this boot;
-    `latency_s` is how long the microphone itself delays sound, and its sigma how well that is known; `frame_s` is the
-    sample clock's.
+    `latency_s` is how long the microphone itself delays sound, and its sigma how well that is known.
     """
 
     def __init__(
@@ -39,7 +37,6 @@ class StationClock:
         quality: ClockQuality,
         latency_s: float = 0.0,
         latency_sigma_s: float = 0.0,
-        frame_s: float = FULL_SPEED_FRAME_S,
     ) -> None:
         self._lock = threading.Lock()
         self._sample_rate_hz = sample_rate_hz
@@ -47,12 +44,13 @@ class StationClock:
         self._now_ns = read.monotonic_ns
         self._latency_s = latency_s
         self._latency_sigma_s = latency_sigma_s
-        self._samples = SampleClock(sample_rate_hz, frame_s)
+        self._samples = SampleClock(sample_rate_hz)
         self._utc = UtcClock(read, quality, read.monotonic_ns)
         self._pps = PpsClock(sample_rate_hz, self._rough_utc_ns)
         self._smear = SmearWatch()
         self._rated_ns = read.monotonic_ns
         self._last: tuple[int, int] | None = None
+        self._driver_sigma_s = 0.0
 
     @property
     def ppm(self) -> float:
@@ -60,10 +58,14 @@ class StationClock:
         with self._lock:
             return self._samples.ppm
 
-    def add(self, sample: int, monotonic_ns: int) -> None:
-        """Take the monotonic time at which the first sample of a block was recorded, as far as the driver knows."""
+    def add(self, sample: int, monotonic_ns: int, driver_sigma_s: float = 0.0) -> None:
+        """Take the monotonic time at which the first sample of a block was recorded, as far as the driver knows.
+
+        `driver_sigma_s` is how far its idea of its own delay may be off, for all blocks alike.
+        """
         with self._lock:
             self._samples.add(sample, monotonic_ns)
+            self._driver_sigma_s = driver_sigma_s
             self._last = sample, monotonic_ns
 
     def add_pps(self, samples: Samples, first: int) -> None:
@@ -71,10 +73,10 @@ class StationClock:
         with self._lock:
             self._pps.add(samples, first)
 
-    def restart(self) -> None:
-        """Begin anew with the next block: samples were lost."""
+    def restart(self, frame_s: float | None = None) -> None:
+        """Begin anew with the next block: samples were lost, or the card was opened on a bus with such frames."""
         with self._lock:
-            self._samples.restart()
+            self._samples.restart(frame_s)
             self._pps.restart()
 
     def read(self, read: ClockRead) -> None:
@@ -101,6 +103,7 @@ class StationClock:
         """
         with self._lock:
             monotonic_ns, fit_s = self._samples.date(sample)
+            fit_s = hypot(fit_s, self._driver_sigma_s)
             dated = self._utc.date(monotonic_ns)
             pulse = self._pps.date(sample) if dated.good else None
             if pulse is not None and pulse[1] < hypot(fit_s, *dated.terms_s.values()):
