@@ -114,8 +114,10 @@ def run(config: ConfigOption = None) -> None:
     _log_as_a_service()
     settings = load(config or _usual_config())
     _LOG.info("%s", _what_starts(settings))
-    station = Station(settings)
-    with _stopped_by_signals(station.stop):
+    ending = _Ending()
+    with _stopped_by_signals(ending.begin):
+        station = Station(settings)
+        ending.call(station.stop)
         station.run()
 
 
@@ -248,6 +250,28 @@ def _frames(wanted: Recording | Path) -> int:
     with contextlib.suppress(InputError):
         return FileSource(wanted if isinstance(wanted, Path) else wanted.file).frames
     return 0
+
+
+class _Ending:
+    """The end of the program, which may be asked for before there is anything to stop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = False
+        self._stop: Callable[[], None] = lambda: None
+
+    def begin(self) -> None:
+        """End the program."""
+        with self._lock:
+            self._asked = True
+            self._stop()
+
+    def call(self, stop: Callable[[], None]) -> None:
+        """Have `stop` called at the end, or now where that was asked for already."""
+        with self._lock:
+            self._stop = stop
+            if self._asked:
+                stop()
 
 
 @contextlib.contextmanager

@@ -5,15 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from soundranger_node.outbox import Outbox
+
 if TYPE_CHECKING:
-    from tests.conftest import Mosquitto
+    from tests.conftest import Mosquitto, Pulse
 
 pytestmark = pytest.mark.slow
 
@@ -22,40 +22,6 @@ PLACE = 'node = "roof"\n[place]\nlat = 52.51628\nlon = 13.37771\nalt_m = 74.0\n'
 TOPIC = "soundranger/1/node/u33db/roof"
 # Quiet noise, as a street at night.
 NOISE = (sys.executable, "-c", "import os, sys\nfor _ in range(1000): sys.stdout.buffer.write(os.urandom(9600))")
-
-
-class Room:
-    """A PulseAudio of our own whose microphone hears what is played into it."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        server = folder / "pulse.sock"
-        self.environment = {**os.environ, "HOME": str(folder), "PULSE_SERVER": f"unix:{server}"}
-        script = folder / "run.pa"
-        script.write_text(
-            f"load-module module-native-protocol-unix socket={server} auth-anonymous=1\n"
-            "load-module module-null-sink sink_name=room rate=48000 channels=2\n"
-            "set-default-sink room\nset-default-source room.monitor\n"
-        )
-        command = [program, "-n", "-F", str(script), "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
-        with (folder / "pulse.log").open("wb") as log:
-            self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
-        end_s = time.monotonic() + 10
-        while not server.exists():
-            assert time.monotonic() < end_s
-            time.sleep(0.05)
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    program = shutil.which("pulseaudio")
-    if program is None:
-        pytest.skip("pulseaudio is not installed")
-    folder = tmp_path / "pulse"
-    folder.mkdir()
-    server = Room(program, folder)
-    yield server
-    server.process.kill()
-    server.process.wait()
 
 
 def check(
@@ -87,15 +53,15 @@ def rest(folder: Path) -> str:
     return f'[outbox]\npath = "{folder}/outbox.sqlite"\n[clock]\nsource = "trusted"\n'
 
 
-def test_where_all_is_well_nothing_fails(tmp_path: Path, room: Room, mosquitto: "Mosquitto") -> None:
+def test_where_all_is_well_nothing_fails(tmp_path: Path, pulse: "Pulse", mosquitto: "Mosquitto") -> None:
     player = shutil.which("pacat")
     if player is None:
         pytest.skip("pulseaudio-utils is not installed")
     play = [player, "--playback", "--rate=48000", "--channels=2", "--format=s16le", "--volume=20000"]
     with subprocess.Popen(NOISE, stdout=subprocess.PIPE) as noise:
-        with subprocess.Popen(play, env=room.environment, stdin=noise.stdout) as playing:
+        with subprocess.Popen(play, env=pulse.environment, stdin=noise.stdout) as playing:
             config = PLACE + '[microphone]\ndevice = "pulse"\n' + mqtt(mosquitto.port) + rest(tmp_path)
-            status, results, text = check(tmp_path, config, room.environment)
+            status, results, text = check(tmp_path, config, pulse.environment)
             playing.kill()
         noise.kill()
     assert {name for name, (verdict, _) in results.items() if verdict == "fails"} == set(), text
@@ -106,21 +72,21 @@ def test_where_all_is_well_nothing_fails(tmp_path: Path, room: Room, mosquitto: 
     assert re.fullmatch(r"0 fail, \d+ warnings?, \d+ ok", text.splitlines()[-1])
 
 
-def test_a_muted_microphone_and_one_that_is_not_there_fail_with_a_remedy(tmp_path: Path, room: Room) -> None:
+def test_a_muted_microphone_and_one_that_is_not_there_fail_with_a_remedy(tmp_path: Path, pulse: "Pulse") -> None:
     config = PLACE + '[microphone]\ndevice = "{}"\n' + rest(tmp_path)
-    status, results, text = check(tmp_path, config.format("pulse"), room.environment)
+    status, results, text = check(tmp_path, config.format("pulse"), pulse.environment)
     assert status == 1
     assert results["microphone"][0] == "fails"
     assert "digital silence" in results["microphone"][1]
     assert "\n    alsamixer\n" in text
-    _, results, _ = check(tmp_path, config.format("theremin"), room.environment)
+    _, results, _ = check(tmp_path, config.format("theremin"), pulse.environment)
     assert results["microphone"][0] == "fails"
     assert "No input device matching 'theremin'" in results["microphone"][1]
 
 
-def test_a_microphone_that_gives_nothing_is_not_waited_for_for_ever(tmp_path: Path, room: Room) -> None:
+def test_a_microphone_that_gives_nothing_is_not_waited_for_for_ever(tmp_path: Path, pulse: "Pulse") -> None:
     config = PLACE + '[microphone]\ndevice = "pulse"\nchannel = 64\n' + rest(tmp_path)
-    _, results, _ = check(tmp_path, config, room.environment)
+    _, results, _ = check(tmp_path, config, pulse.environment)
     assert results["microphone"][0] == "fails"
     assert "channel" in results["microphone"][1]
 
@@ -222,6 +188,15 @@ def test_a_clock_of_which_chrony_cannot_tell_waits_for_one(tmp_path: Path) -> No
     assert status == 1
     assert results["clock"][0] == "fails"
     assert "chrony" in results["clock"][1]
+
+
+def test_an_outbox_that_the_node_has_open_is_no_fault(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.sqlite")
+    _, results, _ = check(tmp_path, PLACE + rest(tmp_path))
+    assert results["outbox"] == ("ok", "the node that runs has it open")
+    outbox.close()
+    _, results, _ = check(tmp_path, PLACE + rest(tmp_path))
+    assert results["outbox"] == ("ok", "0 detections wait to be sent")
 
 
 def test_an_outbox_that_is_none_is_told(tmp_path: Path) -> None:

@@ -169,13 +169,33 @@ def test_run_without_a_configuration_is_one_sentence(tmp_path: Path) -> None:
     assert "missing.toml" in done.stderr
 
 
-def test_run_without_a_microphone_is_one_sentence_and_another_status(tmp_path: Path) -> None:
-    config = tmp_path / "soundranger-node.toml"
-    config.write_text(
+def node_config(folder: Path) -> Path:
+    path = folder / "soundranger-node.toml"
+    path.write_text(
         f'[place]\nlat = 1.0\nlon = 2.0\nalt_m = 3.0\n[microphone]\ndevice = "no such microphone"\n'
-        f'[outbox]\npath = "{tmp_path}/outbox.sqlite"\n[mqtt]\nport = 1\n'
+        f'[outbox]\npath = "{folder}/outbox.sqlite"\n[mqtt]\nport = 1\n'
     )
-    done = call("run", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "microphone no such microphone: " in done.stderr
-    assert "Traceback" not in done.stderr
+    return path
+
+
+def test_run_without_its_microphone_says_so_waits_for_it_and_ends_in_order(tmp_path: Path) -> None:
+    command = [PROGRAM, "run", "--config", node_config(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        said = next(line for line in running.stderr if "microphone no such microphone: " in line)
+        assert "cannot be opened (No input device matching 'no such microphone')" in said
+        running.terminate()
+        rest = running.stderr.read()
+    assert running.returncode == 0
+    assert "Traceback" not in rest
+
+
+def test_run_that_is_ended_while_it_starts_ends_in_order(tmp_path: Path) -> None:
+    command = [PROGRAM, "run", "--config", node_config(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert " starts at 1.0, 2.0, 3.0 m" in running.stderr.readline()
+        running.terminate()
+        rest = running.stderr.read()
+    assert running.returncode == 0
+    assert "Traceback" not in rest

@@ -11,6 +11,9 @@ from soundranger_node.check.result import Result, fails, ok, warning
 # What is tried: more than a block, so that a full disk shows, and nothing that wears out a memory card.
 TRIAL_BYTES = 64 * 1024
 BYTES_PER_MB = 1e6
+# A node that runs keeps its outbox to itself for as long as it runs: no use in waiting for it.
+LOCKED_S = 0.1
+IN_USE = "database is locked"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ def judge_disk(disk: Disk, wanted_mb: float, user: str) -> Result:
 
 def judge_outbox(path: Path, waiting: int | None, problem: str) -> Result:
     """Judge the outbox itself: how many detections wait in it (None: there is no file yet), or why it is unusable."""
+    if problem == IN_USE:
+        return ok("outbox", "the node that runs has it open")
     if problem:
         remedy = "stop the node and put the file aside; a new one is made, and what waits in the old one is not sent"
         command = f"sudo systemctl stop soundranger-node; sudo mv {path} {path}.bad"
@@ -71,7 +76,7 @@ def waiting_in(path: Path) -> tuple[int | None, str]:
     if not os.path.exists(path):  # noqa: PTH110 - never raises
         return None, ""
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=LOCKED_S)
         try:
             return int(connection.execute("SELECT COUNT(*) FROM detection").fetchone()[0]), ""
         finally:
