@@ -122,7 +122,7 @@ def pick_onset(samples: Samples, trigger: int, lead: int, sample_rate_hz: float)
 
 
 def _is_clipped(samples: Samples, middle: float) -> bool:
-    """Return whether so many samples are as far out on a loud side of the middle as any that they were cut off there."""
+    """Return whether so many samples are as far out on a loud side of the middle that they were cut off there."""
     sides = (samples - middle, middle - samples)
     tops = [float(side.max()) for side in sides]
     counts = [int(np.count_nonzero(side >= (1 - FLAT) * top)) for side, top in zip(sides, tops, strict=True)]
