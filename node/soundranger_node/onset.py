@@ -107,7 +107,8 @@ def pick_onset(samples: Samples, trigger: int, lead: int, sample_rate_hz: float)
     latest = min(len(sound), trigger + 1 + round(AHEAD_OF_ONSET_S * sample_rate_hz))
     learnt = max(0, trigger - round(BACKGROUND_S * sample_rate_hz)) + round(TRAILING_MEAN_S * sample_rate_hz)
     whitening = _whitening(sound[learnt:earliest], LEAST_NOISE * float(np.abs(sound[earliest:latest]).max()))
-    known = blasts(sample_rate_hz, clipped=_is_clipped(samples[earliest:latest]))
+    middle = float(np.median(samples[:latest]))
+    known = blasts(sample_rate_hz, clipped=_is_clipped(samples[earliest:latest], middle))
     white = np.convolve(sound, whitening)[: len(sound)]
     find = _found(white, whitening, known, (earliest, trigger, latest), sample_rate_hz)
     end = min(len(sound), find.place + round(END_S * sample_rate_hz))
@@ -120,10 +121,12 @@ def pick_onset(samples: Samples, trigger: int, lead: int, sample_rate_hz: float)
     return Onset(onset, float(np.hypot(floor_s, spread_s)), max(peak - onset, 0.0) / sample_rate_hz, spread_s)
 
 
-def _is_clipped(samples: Samples) -> bool:
-    """Return whether so many samples are as far out as any that they were cut off there."""
-    size = np.abs(samples - np.median(samples))
-    return int(np.count_nonzero(size >= (1 - FLAT) * size.max())) > MOST_FLAT
+def _is_clipped(samples: Samples, middle: float) -> bool:
+    """Return whether so many samples are as far out on a loud side of the middle that they were cut off there."""
+    sides = (samples - middle, middle - samples)
+    tops = [float(side.max()) for side in sides]
+    counts = [int(np.count_nonzero(side >= (1 - FLAT) * top)) for side, top in zip(sides, tops, strict=True)]
+    return any(top > max(tops) / 2 and count > MOST_FLAT for top, count in zip(tops, counts, strict=True))
 
 
 def _whitening(background: Floats, least_noise: float) -> Floats:

@@ -159,3 +159,12 @@ def test_sigma_tells_where_nothing_can_be_heard() -> None:
     picked = picks(2e-4, noise=2.0, count=50)
     assert np.median([pick.sigma_s for pick in picked]) > 1e-3
     assert np.std(errors_s(picked) / [pick.sigma_s for pick in picked]) < 1.5
+
+
+@pytest.mark.parametrize("full", [0.1, 0.3])
+@pytest.mark.parametrize("offset", [0.0, 0.02, -0.05])
+def test_clipped_sound_on_an_offset_is_picked_like_whole_sound(full: float, offset: float) -> None:
+    sounds = [blast(583.3, 1e-4, noise=1e-3, seed=seed) for seed in range(20)]
+    clipped = [np.clip(sound + np.float32(offset), -full, full) for sound in sounds]
+    errors = [pick_onset(sound, TRIGGER, LEAD, RATE_HZ).sample - 583.3 for sound in clipped]
+    assert np.abs(errors).max() < 1
