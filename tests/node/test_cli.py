@@ -179,7 +179,7 @@ def node_config(folder: Path) -> Path:
 
 
 def test_run_without_its_microphone_says_so_waits_for_it_and_ends_in_order(tmp_path: Path) -> None:
-    command = [PROGRAM, "run", "--config", node_config(tmp_path)]
+    command: list[str | Path] = [PROGRAM, "run", "--config", node_config(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         said = next(line for line in running.stderr if "microphone no such microphone: " in line)
@@ -191,7 +191,7 @@ def test_run_without_its_microphone_says_so_waits_for_it_and_ends_in_order(tmp_p
 
 
 def test_run_that_is_ended_while_it_starts_ends_in_order(tmp_path: Path) -> None:
-    command = [PROGRAM, "run", "--config", node_config(tmp_path)]
+    command: list[str | Path] = [PROGRAM, "run", "--config", node_config(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         assert " starts at 1.0, 2.0, 3.0 m" in running.stderr.readline()
