@@ -217,7 +217,7 @@ def _estimate(
     fractions = len(shapes)
     times = onsets + np.arange(fractions)[:, None] / fractions
     weights = likelihood.sum(axis=2)
-    mean = min(float(np.sum(weights * times)), float(len(white) - 1))
+    mean = float(np.clip(np.sum(weights * times), first, len(white) - 1))
     foot = FOOT_SHARE * float(likelihood.sum(axis=(0, 1)) @ known.rises_s) * sample_rate_hz
     variance = float(np.sum(weights * np.square(times - mean))) + (step / fractions) ** 2 / 12 + foot**2
     return mean, variance
