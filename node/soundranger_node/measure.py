@@ -29,6 +29,9 @@ BLAST_S = 0.075
 CLICK_SNR_DB = 20.0
 # A step of the offset (a plug, a switch, a converter that wakes) explains nearly all of the sound within 4 ms of it.
 STEP_SHARE = 0.9
+# Of a step, more than this is still there 4 to 12 ms later, also where a sound card takes offsets away within 20 ms;
+# of a blast whose positive phase lasts 10 ms (rifles: 1 to 5) a tenth is.
+STEP_STAYS = 0.5
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,12 @@ def is_step(samples: Samples, trigger: int, sample_rate_hz: float) -> bool:
     around = slice(max(jump - spread, 0), jump + spread)
     step = _highpassed((np.arange(len(near)) >= jump).astype(np.float32), sample_rate_hz)[around]
     sound = _highpassed(near, sample_rate_hz)[around]
-    return float(step @ sound) ** 2 > STEP_SHARE * float(step @ step) * float(sound @ sound)
+    if float(step @ sound) ** 2 <= STEP_SHARE * float(step @ step) * float(sound @ sound):
+        return False
+    # Nearby, a muzzle blast begins like a step, too; but it is over in milliseconds.
+    height = float(near[jump]) - float(near[jump - 1])
+    stays = float(np.median(near[min(jump + spread, len(near) - 1) :])) - float(np.median(near[:jump]))
+    return stays / height > STEP_STAYS
 
 
 def _highpassed(samples: Samples, sample_rate_hz: float) -> NDArray[np.float64]:

@@ -113,6 +113,17 @@ def test_the_steps_between_digital_silence_and_sound_are_no_impulses() -> None:
     assert detect(sound) == []
 
 
+@pytest.mark.parametrize("rate_hz", [12_000, 48_000])
+@pytest.mark.parametrize("positive_s", [1e-3, 3e-3, 10e-3])
+@pytest.mark.parametrize("noise_dbfs", [-60, -80])
+def test_a_blast_that_begins_like_a_step_is_no_step(rate_hz: int, positive_s: float, noise_dbfs: float) -> None:
+    # Friedlander's wave, without air or microphone to soften its front: what a gun nearby sounds like.
+    since = np.maximum(np.arange(2 * rate_hz) / rate_hz - 1.0, 0) / positive_s
+    blast = np.where(np.arange(2 * rate_hz) >= rate_hz, 0.3 * (1 - since) * np.exp(-since), 0)
+    found = detect((noise(2, noise_dbfs, rate_hz) + blast).astype(np.float32), rate_hz)
+    assert onsets_s(found, rate_hz) == [pytest.approx(1.0, abs=2e-4)]
+
+
 def test_a_blast_straight_out_of_digital_silence_is_found() -> None:
     sound = with_blast(np.zeros(RATE_HZ, np.float32), 0.5, peak=0.5, decay_s=0.02)
     assert onsets_s(detect(sound)) == [pytest.approx(0.5, abs=5e-4)]
