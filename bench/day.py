@@ -32,7 +32,7 @@ from soundranger_broker.simulation.sound_card import I2S, SoundCardModel
 from soundranger_node.blocks import Block, Samples
 from soundranger_node.detector import Detector
 from soundranger_node.link import Link, LinkSettings
-from soundranger_node.messages import ACK, DETECTION, Ack, Detection, NodeStatus
+from soundranger_node.messages import ACK, DETECTION, Ack, NodeStatus
 from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Pipeline, Place
 from soundranger_node.runtime import Node
@@ -238,10 +238,10 @@ class DaySource:
 
 @dataclass
 class FarSide:
-    """A centre's part: keeps each detection once, and acks it."""
+    """A centre's part: keeps each detection's time and sigma once, so as not to grow much itself, and acks it."""
 
     port: int
-    kept: dict[str, Detection] = field(default_factory=dict)
+    kept: dict[str, tuple[int, float]] = field(default_factory=dict)
     again: int = 0
 
     def __post_init__(self) -> None:
@@ -261,7 +261,7 @@ class FarSide:
     def _take(self, client: Client, _data: Any, message: MQTTMessage) -> None:
         detection = DETECTION.decode(bytes(message.payload))
         self.again += detection.id in self.kept
-        self.kept[detection.id] = detection
+        self.kept[detection.id] = (detection.time_ns, detection.time_sigma_s)
         ack = message.topic.removesuffix("detection") + "ack"
         client.publish(ack, ACK.encode(Ack(detections=[detection.id])), 1)
 
@@ -341,11 +341,11 @@ def run(hours: float) -> int:
     )
 
 
-def report(plan: Plan, source: DaySource, kept: list[Detection], shots_s: NDArray[np.float64]) -> int:
+def report(plan: Plan, source: DaySource, kept: list[tuple[int, float]], shots_s: NDArray[np.float64]) -> int:
     """Print how shots and detections match; return how many shots that were heard have no detection."""
     true_ns = np.array([BOOT_NS + round(s * NS_PER_S) + plan.true_offset_ns(s) for s in source.heard_s])
-    times_ns = np.array(sorted(one.time_ns for one in kept))
-    sigma_s = {one.time_ns: one.time_sigma_s for one in kept}
+    times_ns = np.array(sorted(time_ns for time_ns, _ in kept))
+    sigma_s = dict(kept)
     nearest = np.clip(np.searchsorted(times_ns, true_ns), 1, len(times_ns) - 1)
     nearest -= np.abs(times_ns[nearest - 1] - true_ns) < np.abs(times_ns[nearest] - true_ns)
     error_s = (times_ns[nearest] - true_ns) / NS_PER_S
