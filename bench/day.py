@@ -55,7 +55,8 @@ MIDNIGHT_NS = 1_798_675_200 * NS_PER_S
 UNSET_S = -10_000.0
 MISTAKE_S = 0.3
 NTP_SIGMA_S = 1e-3
-WATCH_S = 10.0
+# As the watch on the clock does.
+READ_S, JUDGE_S = 1.0, 10.0
 # Shots come this far apart on average, at least this far, and now and then as a burst.
 MEAN_GAP_S = 15.0
 LEAST_GAP_S = 1.0
@@ -150,7 +151,7 @@ class DaySource:
         self._clock = clock
         self._shots_s = shots_s
         self._on_time = on_time
-        self._watched_s = -np.inf
+        self._read_s = self._judged_s = -np.inf
         rng = np.random.default_rng(SEED)
         self._noise = rng.standard_normal(61 * RATE_HZ).astype(np.float32)
         self._rng = rng
@@ -225,15 +226,17 @@ class DaySource:
         return sound
 
     def _watch(self, since_s: float) -> None:
-        """Do every ten seconds what the watch on the system clock does."""
+        """Do what the watch on the system clock does, as often."""
         self.now_s = since_s
-        if since_s - self._watched_s < WATCH_S:
+        if since_s - self._read_s < READ_S:
             return
-        self._watched_s = since_s
+        self._read_s = since_s
         monotonic_ns = BOOT_NS + round(since_s * NS_PER_S)
         self._clock.read(ClockRead(monotonic_ns, monotonic_ns + self._plan.shown_offset_ns(since_s), 500))
-        self._clock.judge(self._plan.quality(since_s), monotonic_ns)
-        self._on_time(since_s)
+        if since_s - self._judged_s >= JUDGE_S:
+            self._judged_s = since_s
+            self._clock.judge(self._plan.quality(since_s), monotonic_ns)
+            self._on_time(since_s)
 
 
 @dataclass
@@ -352,6 +355,8 @@ def report(plan: Plan, source: DaySource, kept: list[tuple[int, float]], shots_s
     # A shot from before the clock was first set is dated in retrospect, with the crystal's drift in its sigma.
     sigmas_s = np.array([sigma_s[int(at_ns)] for at_ns in times_ns[nearest]])
     found = np.abs(error_s) < np.maximum(MATCH_S, 5 * sigmas_s)
+    for heard_s, off_s in zip(np.array(source.heard_s)[~found], error_s[~found], strict=True):
+        print(f"missing: the shot at {heard_s:.1f} s; the nearest detection is {off_s:+.3f} s off")
     early = np.array(source.heard_s) < plan.set_s
     print(f"\nshots {len(shots_s)}, of these while the microphone was unplugged {len(shots_s) - len(true_ns)}")
     delivered, missing = np.count_nonzero(found), np.count_nonzero(~found)
