@@ -225,3 +225,14 @@ def test_without_a_configuration_the_computer_is_still_looked_at(tmp_path: Path)
     assert "place.latitude is not a known key" in results["configuration"][1]
     assert {"temperature", "power", "memory", "time zone", "user"} <= results.keys()
     assert "microphone" not in results
+
+
+def test_a_folder_that_is_closed_to_the_services_user_is_no_hindrance(tmp_path: Path) -> None:
+    # As with `sudo -u soundranger soundranger-node check` in a home that only its owner may enter.
+    closed = ["sh", "-c", 'cd "$0" && chmod 0 . && exec "$@"', str(tmp_path)]
+    without_root = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    command = [*closed, *without_root, sys.executable, "-c", CLI, "check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    tmp_path.chmod(0o700)
+    assert done.stderr == ""
+    assert "configuration  /etc/soundranger/soundranger-node.toml" in done.stdout
