@@ -240,6 +240,18 @@ def test_the_service_runs_in_its_sandbox_and_a_second_installation_keeps_its_con
     assert state(installed, "Result") == "success", log
 
 
+@pytest.mark.slow
+def test_what_the_documentation_says_about_removing_it_leaves_nothing(installed: Machine) -> None:
+    removing = (CLONE / "docs" / "install-a-node.md").read_text().partition("\n## Remove it\n")[2].partition("\n#")[0]
+    commands = re.findall(r"^    sudo (.*)$", removing, re.MULTILINE)
+    assert len(commands) > 3
+    for command in commands:
+        installed.says("sh", "-c", command)
+    assert state(installed, "LoadState") == "not-found"
+    assert installed.says("find", "/etc", "/opt", "/usr/local", "/var/lib", "-name", "soundranger*") == ""
+    assert installed.run("getent", "passwd", "soundranger").returncode != 0
+
+
 def test_the_unit_holds_nothing_that_systemd_does_not_know(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:
