@@ -160,6 +160,7 @@ TABLE: list[tuple[Result, str, str]] = [
     (microphone.judge_processing([AGC, FOR_EVER], "off"), "fails", "Auto Gain Control, Limiter"),
     (judge_clock(quality()), "ok", "tier ntp, by chrony: says so"),
     (judge_clock(quality(good=False)), "fails", "says so"),
+    (judge_clock(quality(good=False, source="nobody")), "fails", "by nobody"),
     (judge_clock(quality(tier="free", sigma_s=0.05)), "warning", "tier free"),
     (judge_clock(quality(tier="free", source="configuration")), "ok", "off by 1 ms"),
     (judge_clock(quality(sigma_s=0.03)), "warning", "30 ms are 10 m of sound"),

@@ -21,6 +21,9 @@ COARSE_SIGMA_S = 0.015
 def judge_clock(quality: ClockQuality) -> Result:
     """Judge what the node itself would make of the system clock now."""
     found = f"tier {quality.tier}, by {quality.source}: {quality.why}"
+    if quality.source == "nobody":
+        remedy = "let chrony keep it, by a network or a GPS; detections wait until then"
+        return fails("clock", found, remedy, "sudo apt install chrony; sudo systemctl restart chrony")
     if not quality.good:
         remedy = "give it a time server or a GPS, and minutes; detections wait until then. How far it is, shows"
         return fails("clock", found, remedy, "chronyc -n sources")
