@@ -183,7 +183,8 @@ def _what_starts(settings: "Settings") -> str:
 
 
 def _usual_config() -> Path:
-    return LOCAL_CONFIG if LOCAL_CONFIG.exists() else SYSTEM_CONFIG
+    # Path.exists raises where the folder is closed to us, as a home is to the service's user.
+    return LOCAL_CONFIG if os.path.exists(LOCAL_CONFIG) else SYSTEM_CONFIG  # noqa: PTH110
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from soundranger_node.check import broker, disk, machine, microphone, settings
 from soundranger_node.check.broker import Conversation
-from soundranger_node.check.clock import judge_clock
+from soundranger_node.check.clock import judge_clock, judge_gps
 from soundranger_node.check.disk import Disk
 from soundranger_node.check.machine import Service, User
 from soundranger_node.check.microphone import Heard
@@ -24,7 +24,10 @@ from soundranger_node.config import Place
 from soundranger_node.gain import Processing
 from soundranger_node.messages import ClockTier
 from soundranger_node.soundcard import InputDevice
+from soundranger_node.timekeeping.absent import Absent
+from soundranger_node.timekeeping.gpsd import GpsReport
 from soundranger_node.timekeeping.quality import ClockQuality
+from soundranger_node.timekeeping.survey import SurveyedPlace
 
 CONFIG = Path("/etc/soundranger/soundranger-node.toml")
 STATE = Path("/var/lib/soundranger")
@@ -47,6 +50,13 @@ STRANGER = code(PacketTypes.CONNACK, "Not authorized")
 HEARS = code(PacketTypes.SUBACK, "Granted QoS 1")
 TAKEN = code(PacketTypes.PUBACK, "Success")
 DENIED = code(PacketTypes.PUBACK, "Not authorized")
+
+
+SURVEYED = SurveyedPlace(lat=52.5, lon=13.4, alt_m=74.0, position_sigma_m=1.5, spread_m=2.0, minutes=360, frozen=True)
+
+
+def gps(*, devices: int = 1, mode: int = 3) -> GpsReport:
+    return GpsReport("3.22", devices, mode, satellites_used=9, late_s=0.1, fix_age_s=0.5, pulse=None)
 
 
 def untrusted(verify_code: int) -> ssl.SSLCertVerificationError:
@@ -150,9 +160,15 @@ TABLE: list[tuple[Result, str, str]] = [
     (microphone.judge_processing([AGC, FOR_EVER], "off"), "fails", "Auto Gain Control, Limiter"),
     (judge_clock(quality()), "ok", "tier ntp, by chrony: says so"),
     (judge_clock(quality(good=False)), "fails", "says so"),
+    (judge_clock(quality(good=False, source="nobody")), "fails", "by nobody"),
     (judge_clock(quality(tier="free", sigma_s=0.05)), "warning", "tier free"),
     (judge_clock(quality(tier="free", source="configuration")), "ok", "off by 1 ms"),
     (judge_clock(quality(sigma_s=0.03)), "warning", "30 ms are 10 m of sound"),
+    (judge_gps(Absent("gpsd cannot be reached"), None), "fails", "in: gpsd cannot be reached"),
+    (judge_gps(gps(devices=0), None), "fails", "no GPS to read"),
+    (judge_gps(gps(mode=2), None), "warning", "no fix with a height"),
+    (judge_gps(gps(), None), "ok", "a fix by 9 satellites"),
+    (judge_gps(Absent("gpsd cannot be reached"), SURVEYED), "ok", "to 1.5 m"),
     (broker.judge_unreachable("hub", 1883, socket.gaierror(-2, "unknown")), "fails", 'no machine is called "hub"'),
     (broker.judge_unreachable("hub", 1883, ConnectionRefusedError(111, "refused")), "fails", "nothing listens"),
     (broker.judge_unreachable("hub", 1883, TimeoutError("timed out")), "fails", "timed out"),

@@ -48,7 +48,8 @@ MOST_EXPOSED = 2.5
 START_S = 30.0
 PULSE_DROP_IN = "[Service]\nEnvironment=PULSE_SERVER=unix:/run/room.sock"
 
-# The machine's files below a layer of its own, which vanishes with it.
+# The machine's files below a layer of its own, which vanishes with it. None of the machine's services start a second
+# time in there, and its chronyd neither steers the one clock that both have nor answers on their one network.
 BOOT = """
 set -e
 mount --make-rprivate /
@@ -61,11 +62,16 @@ mount -t sysfs sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs none run
 mount --rbind /dev dev
-mkdir -p srv/soundranger
+mkdir -p srv/soundranger etc/chrony/conf.d
+rm -rf etc/systemd/system/*.wants
+echo 'DAEMON_OPTS="-x"' >etc/default/chrony
+printf 'port 0\\ncmdport 0\\n' >etc/chrony/conf.d/apart.conf
 mount --bind -o ro "$2" srv/soundranger
 exec chroot . env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system \
     --unit=multi-user.target --log-target=null
 """
+# It ends with the tests, even where they are killed.
+WITH_US = ("setpriv", "--pdeathsig", "KILL")
 UNSHARE = ("unshare", "--fork", "--kill-child", "--pid", "--mount", "--cgroup", "--uts", "--ipc")
 
 
@@ -74,7 +80,7 @@ class Machine:
 
     def __init__(self, folder: Path) -> None:
         self._boot = subprocess.Popen(
-            [*UNSHARE, "bash", "-c", BOOT, "boot", str(folder), str(CLONE)],
+            [*WITH_US, *UNSHARE, "bash", "-c", BOOT, "boot", str(folder), str(CLONE)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -158,6 +164,7 @@ def state(machine: Machine, key: str) -> str:
 def test_a_first_installation_waits_for_the_configuration(installed: Machine) -> None:
     assert state(installed, "ActiveState") == "inactive"
     assert state(installed, "UnitFileState") == "enabled"
+    assert installed.says("systemctl", "is-active", "chrony") == "active"
     assert installed.says("stat", "--format=%A %U %G", CONFIG) == "-rw-r----- root soundranger"
     assert installed.says(COMMAND, "--version")
     assert "audio" in installed.says("id", "--name", "--groups", "soundranger").split()
@@ -231,6 +238,18 @@ def test_the_service_runs_in_its_sandbox_and_a_second_installation_keeps_its_con
     assert time.monotonic() - start_s < 10
     log = installed.says("journalctl", "--unit=soundranger-node", "--no-pager", "--lines=20")
     assert state(installed, "Result") == "success", log
+
+
+@pytest.mark.slow
+def test_what_the_documentation_says_about_removing_it_leaves_nothing(installed: Machine) -> None:
+    removing = (CLONE / "docs" / "install-a-node.md").read_text().partition("\n## Remove it\n")[2].partition("\n#")[0]
+    commands = re.findall(r"^    sudo (.*)$", removing, re.MULTILINE)
+    assert len(commands) > 3
+    for command in commands:
+        installed.says("sh", "-c", command)
+    assert state(installed, "LoadState") == "not-found"
+    assert installed.says("find", "/etc", "/opt", "/usr/local", "/var/lib", "-name", "soundranger*") == ""
+    assert installed.run("getent", "passwd", "soundranger").returncode != 0
 
 
 def test_the_unit_holds_nothing_that_systemd_does_not_know(tmp_path: Path) -> None:

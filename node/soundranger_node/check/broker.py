@@ -95,7 +95,7 @@ def judge_conversation(said: Conversation, user: str | None, topic: str) -> list
     if said.login.is_failure:
         who = f"user {user}" if user else "a node without user and password"
         remedy = "set [mqtt] user and password to those that the broker knows; there, a user is made by"
-        command = f"sudo mosquitto_passwd /etc/mosquitto/passwd {user or 'NODE'}"
+        command = f"sudo mosquitto_passwd /etc/mosquitto/passwd {user or 'NODE'}; sudo systemctl reload mosquitto"
         return [fails("login", f"the broker refuses {who} ({said.login})", remedy, command)]
     version = "5" if said.version is MQTTProtocolVersion.MQTTv5 else "3.1.1"
     return [ok("login", f"as {user or 'anybody'}, MQTT {version}"), _judge_topics(said, version, topic)]

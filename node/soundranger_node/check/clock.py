@@ -1,11 +1,14 @@
-"""The clock: what whoever keeps it says of it, and what an owner can do about it."""
+"""Clock and GPS: what whoever keeps the clock says of it, whether a place will be known, and what an owner can do."""
 
 import time
+from pathlib import Path
 
 from soundranger_node.check.result import Result, fails, ok, warning
 from soundranger_node.config import Clock
-from soundranger_node.timekeeping.gpsd import GpsdClient
+from soundranger_node.timekeeping.absent import Absent
+from soundranger_node.timekeeping.gpsd import MODE_3D, GpsdClient, GpsReport
 from soundranger_node.timekeeping.quality import ClockQuality
+from soundranger_node.timekeeping.survey import Survey, SurveyedPlace
 from soundranger_node.timekeeping.watch import ClockWatch
 
 # A GPS gives its pulse and its fix once a second, and gpsd needs a moment to say hello.
@@ -18,6 +21,9 @@ COARSE_SIGMA_S = 0.015
 def judge_clock(quality: ClockQuality) -> Result:
     """Judge what the node itself would make of the system clock now."""
     found = f"tier {quality.tier}, by {quality.source}: {quality.why}"
+    if quality.source == "nobody":
+        remedy = "let chrony keep it, by a network or a GPS; detections wait until then"
+        return fails("clock", found, remedy, "sudo apt install chrony; sudo systemctl restart chrony")
     if not quality.good:
         remedy = "give it a time server or a GPS, and minutes; detections wait until then. How far it is, shows"
         return fails("clock", found, remedy, "chronyc -n sources")
@@ -33,15 +39,35 @@ def judge_clock(quality: ClockQuality) -> Result:
     return ok("clock", found)
 
 
-def probe(clock: Clock) -> list[Result]:
-    """Ask whoever the configuration names, once, as the node does every few seconds."""
-    gpsd = GpsdClient(clock.gpsd) if clock.source in {"auto", "gpsd"} else None
+def judge_gps(gps: GpsReport | Absent, known: SurveyedPlace | None) -> Result:
+    """Judge whether the place that a GPS is to survey in is `known`, or will be; until then a node hears nothing."""
+    if known is not None:
+        return ok("GPS", f"has surveyed the place in, to {known.position_sigma_m:.1f} m")
+    remedy = "docs/clocks.md tells how to wire one; or set [place] lat, lon and alt_m. What gpsd does, shows"
+    if isinstance(gps, Absent):
+        return fails("GPS", f"nothing surveys the place in: {gps.reason}", remedy, "systemctl status gpsd")
+    if gps.devices == 0:
+        return fails("GPS", "nothing surveys the place in: gpsd has no GPS to read", remedy, "systemctl status gpsd")
+    if gps.mode < MODE_3D:
+        found = "has no fix with a height yet, and the node hears nothing until it knows its place"
+        return warning("GPS", found, "give it open sky, and minutes; what it sees, shows", "cgps")
+    return ok("GPS", f"has a fix by {gps.satellites_used} satellites; the place is known after some minutes of it")
+
+
+def probe(clock: Clock, surveyed: Path | None) -> list[Result]:
+    """Ask whoever the configuration names, once, as the node does every few seconds.
+
+    `surveyed` is the file of the place, where a GPS is to survey it in.
+    """
+    gpsd = GpsdClient(clock.gpsd) if surveyed or clock.source in {"auto", "gpsd"} else None
     try:
         if gpsd is not None:
             gpsd.start()
             time.sleep(GPS_WAIT_S)
-        quality, _ = ClockWatch(clock, gpsd).look()
+        results = [judge_clock(ClockWatch(clock, gpsd).look()[0])]
+        if gpsd is not None and surveyed is not None:
+            results.append(judge_gps(gpsd.report(time.monotonic()), Survey(surveyed).place))
     finally:
         if gpsd is not None:
             gpsd.close()
-    return [judge_clock(quality)]
+    return results

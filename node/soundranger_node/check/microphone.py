@@ -1,10 +1,11 @@
 """The microphone: whether PortAudio is there, the device opens, and real sound arrives from it."""
 
+import os
 import queue
 import shlex
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,8 +159,11 @@ def listen(microphone: Microphone) -> Heard:
     try:
         offered = sounddevice.query_devices(microphone.device, "input")["max_input_channels"]
         channels = max(microphone.channel, min(2, offered))
-        with sounddevice.InputStream(
-            microphone.sample_rate_hz, device=microphone.device, channels=channels, dtype="float32", callback=take
+        with (
+            _silent_stderr(),
+            sounddevice.InputStream(
+                microphone.sample_rate_hz, device=microphone.device, channels=channels, dtype="float32", callback=take
+            ),
         ):
             end_s = time.monotonic() + LISTEN_S + PATIENCE_S
             while sum(map(len, parts)) < wanted and (left_s := end_s - time.monotonic()) > 0:
@@ -168,3 +172,17 @@ def listen(microphone: Microphone) -> Heard:
     except (sounddevice.PortAudioError, ValueError) as error:
         raise AudioError("microphone", str(error.args[0])) from None
     return Heard(np.concatenate(parts)[:wanted] if parts else np.zeros(0, np.float32), wanted)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep what PortAudio writes to standard error away: it is for its authors, and its errors say the same."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -9,6 +9,7 @@ from pathlib import Path
 from soundranger_node.check import broker, clock, disk, machine, microphone, settings
 from soundranger_node.check.result import Result
 from soundranger_node.config import Settings
+from soundranger_node.station import PLACE_FILE
 from soundranger_node.topics import node_topic
 
 
@@ -30,7 +31,7 @@ def steps(path: Path, configured: Settings | None) -> Iterator[Step]:
     yield Step("looking at the configuration", lambda: _configuration(chosen, path))
     yield Step("writing to the disk", lambda: _disk(chosen))
     yield Step("listening to the microphone", lambda: microphone.probe(chosen.microphone, service))
-    yield Step("asking who keeps the clock", lambda: clock.probe(chosen.clock))
+    yield Step("asking who keeps the clock", lambda: _clock(chosen))
     yield Step("speaking to the broker", lambda: _broker(chosen))
 
 
@@ -53,6 +54,11 @@ def _disk(chosen: Settings) -> list[Result]:
     outbox = chosen.outbox
     room = disk.judge_disk(disk.probe(outbox.path.parent), outbox.max_mb, machine.this_user().name)
     return [room, disk.judge_outbox(outbox.path, *disk.waiting_in(outbox.path))]
+
+
+def _clock(chosen: Settings) -> list[Result]:
+    surveyed = chosen.place.source == "gpsd"
+    return clock.probe(chosen.clock, chosen.outbox.path.parent / PLACE_FILE if surveyed else None)
 
 
 def _broker(chosen: Settings) -> list[Result]:
