@@ -113,9 +113,9 @@ def run(config: ConfigOption = None) -> None:
 
     _log_as_a_service()
     settings = load(config or _usual_config())
-    _LOG.info("%s", _what_starts(settings))
     ending = _Ending()
     with _stopped_by_signals(ending.begin):
+        _LOG.info("%s", _what_starts(settings))
         station = Station(settings)
         ending.call(station.stop)
         station.run()
