@@ -110,6 +110,10 @@ class SampleClock:
             self._prior, self._known = _prior(frame_s), False
         self._restart = True
 
+    def forget(self) -> None:
+        """Begin a new segment with the next block, and know nothing of the card: the monotonic clock was slewed."""
+        self.restart(self._prior.frame_s)
+
     def add(self, sample: int, monotonic_ns: int) -> None:
         """Take the monotonic time at which a sample (the first of a block) was taken, as far as is known: or later.
 

@@ -9,6 +9,7 @@ from soundranger_node.messages import ClockStatus, ClockTier
 from soundranger_node.timekeeping.pps import MAX_LABEL_ERROR_S, PpsClock
 from soundranger_node.timekeeping.quality import ClockQuality
 from soundranger_node.timekeeping.sample_clock import SampleClock
+from soundranger_node.timekeeping.slew import SlewWatch
 from soundranger_node.timekeeping.smear import SmearWatch
 from soundranger_node.timekeeping.utc_clock import ClockRead, UtcClock
 
@@ -48,6 +49,8 @@ class StationClock:
         self._utc = UtcClock(read, quality, read.monotonic_ns)
         self._pps = PpsClock(sample_rate_hz, self._rough_utc_ns)
         self._smear = SmearWatch()
+        self._slew = SlewWatch(read)
+        self._slept_s = read.slept_s
         self._rated_ns = read.monotonic_ns
         self._last: tuple[int, int] | None = None
         self._driver_sigma_s = 0.0
@@ -84,6 +87,9 @@ class StationClock:
         with self._lock:
             self._utc.read(read)
             self._now_ns = read.monotonic_ns
+            self._slept_s = read.slept_s
+            if self._slew.changed(read):
+                self._samples.forget()
             if read.monotonic_ns - self._rated_ns >= RATE_INTERVAL_NS and self._last is not None:
                 self._rated_ns = read.monotonic_ns
                 suspected = self._smear.suspects(read.utc_ns, self._samples.ppm * 1e-6)
@@ -108,13 +114,13 @@ class StationClock:
             pulse = self._pps.date(sample) if dated.good else None
             if pulse is not None and pulse[1] < hypot(fit_s, *dated.terms_s.values()):
                 return self._heard(pulse[0], {"pps": pulse[1]}, "pps")
-            undated = None if dated.good else Moment(self._boot, monotonic_ns, fit_s)
+            undated = None if dated.good else Moment(self._awake, monotonic_ns, fit_s)
             return self._heard(dated.utc_ns, {**dated.terms_s, "fit": fit_s}, dated.tier, undated)
 
     def redate(self, moment: Moment) -> Timing | Undatable:
         """Return the UTC of the sound at a moment that had none, now that the clock may be good."""
         with self._lock:
-            if moment.boot != self._boot:
+            if moment.boot != self._awake:
                 return Undatable.EVER
             dated = self._utc.date(moment.monotonic_ns)
             if not dated.good:
@@ -141,6 +147,11 @@ class StationClock:
                 why=why,
                 ppm=self._samples.ppm,
             )
+
+    @property
+    def _awake(self) -> str:
+        """The boot, or the last sleep since: how long one lasted is known to a second only, so it ends all dating."""
+        return f"{self._boot}+{self._slept_s}" if self._slept_s else self._boot
 
     def _heard(
         self, utc_ns: int, terms_s: Mapping[str, float], tier: ClockTier, undated: Moment | None = None

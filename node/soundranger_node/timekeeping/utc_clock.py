@@ -40,11 +40,17 @@ MAX_LEAPS = 4
 
 @dataclass(frozen=True)
 class ClockRead:
-    """Both clocks at one instant, as far as that can be: the monotonic clock was read `width_ns` around the other."""
+    """Both clocks at one instant, as far as that can be: the monotonic clock was read `width_ns` around the other.
+
+    `slewed_ns` is how far the monotonic clock is ahead of the raw one, which nobody corrects; `slept_s` how long the
+    computer was suspended since its boot: then the monotonic clock stands still.
+    """
 
     monotonic_ns: int
     utc_ns: int
     width_ns: int
+    slewed_ns: int = 0
+    slept_s: int = 0
 
     @property
     def offset_ns(self) -> int:
@@ -52,14 +58,15 @@ class ClockRead:
         return self.utc_ns - self.monotonic_ns
 
 
-def narrowest(reads: Iterable[tuple[int, int, int]]) -> ClockRead:
-    """Return the best of reads of (monotonic, real time, monotonic again), ns: the one that took least time.
+def narrowest(reads: Iterable[tuple[int, int, int, int]], slept_s: int = 0) -> ClockRead:
+    """Return the best of reads of (monotonic, real time, raw monotonic, monotonic), ns: the one that took least time.
 
     Raises:
         ValueError: there are none.
     """
-    before_ns, utc_ns, after_ns = min(reads, key=lambda read: read[2] - read[0])
-    return ClockRead((before_ns + after_ns) // 2, utc_ns, after_ns - before_ns)
+    before_ns, utc_ns, raw_ns, after_ns = min(reads, key=lambda read: read[-1] - read[0])
+    monotonic_ns = (before_ns + after_ns) // 2
+    return ClockRead(monotonic_ns, utc_ns, after_ns - before_ns, monotonic_ns - raw_ns, slept_s)
 
 
 @dataclass(frozen=True)
