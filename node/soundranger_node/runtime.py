@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from math import inf
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -104,11 +103,9 @@ class Node:
             for block in self._source.blocks():
                 self._hear(block)
         finally:
-            try:
-                self._keep(self._pipeline.flush())
-                self._link.give_status(self._status())
-            finally:
-                self._idle.set()
+            self._keep(self._pipeline.flush())
+            self._link.give_status(self._status())
+            self._idle.set()
 
     def close(self) -> None:
         """End `run` where another thread runs it, say that the node is offline, and close all parts."""
@@ -154,25 +151,18 @@ class Node:
         self._outbox.count_lost(INVALID)
 
     def _attend(self) -> None:
-        told_s, failed = -inf, ""
+        next_status_s = time.monotonic()
         while True:
-            try:
-                if self._retrospect is not None:
-                    self._date_waiting(self._retrospect)
-                if time.monotonic() - told_s >= STATUS_INTERVAL_S:
-                    self._tell_status()
-                    told_s = time.monotonic()
-            except Exception as error:  # noqa: BLE001 - a node without upkeep would fill its disk and never say so
-                if repr(error) != failed:
-                    failed = repr(error)
-                    _LOG.exception("%s: its upkeep failed, and is tried again", self._link.node)
+            if self._retrospect is not None:
+                self._date_waiting(self._retrospect)
+            now_s = time.monotonic()
+            if now_s >= next_status_s:
+                status = self._status()
+                self._outbox.upkeep(status.time_ns if status.clock.good else None)
+                self._link.give_status(status)
+                next_status_s = now_s + STATUS_INTERVAL_S
             if self._closing.wait(ATTEND_S):
                 return
-
-    def _tell_status(self) -> None:
-        status = self._status()
-        self._outbox.upkeep(status.time_ns if status.clock.good else None)
-        self._link.give_status(status)
 
     def _date_waiting(self, retrospect: Retrospect) -> None:
         """Date what waits for a good clock, as far as it can be dated by now."""

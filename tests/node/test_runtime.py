@@ -303,19 +303,6 @@ class ClockSetLater:
         return Timing(moment.monotonic_ns + self.ahead_ns, {"clock": 0.01, "read": moment.sigma_s}, "ntp")
 
 
-@dataclass
-class FailingClock:
-    """Dates every moment alike, but only after some failures."""
-
-    failures: int = 3
-
-    def redate(self, _moment: Moment) -> Timing:
-        if self.failures:
-            self.failures -= 1
-            raise ArithmeticError("as broken code would")
-        return Timing(NOW_NS, {"clock": 0.01}, "ntp")
-
-
 @pytest.mark.slow
 def test_what_was_heard_before_the_clock_was_set_is_sent_once_it_is_with_its_right_time(
     build: Build, heard: Received
@@ -331,20 +318,6 @@ def test_what_was_heard_before_the_clock_was_set_is_sent_once_it_is_with_its_rig
     one = heard.detections[0]
     assert (one.time_ns, one.clock) == (NOW_NS + 7_000, "ntp")
     assert one.sigma_terms_s == {"clock": 0.01, "read": 1e-4, "onset": 3e-4}
-
-
-@pytest.mark.slow
-def test_upkeep_that_fails_is_said_once_and_tried_again(
-    build: Build, heard: Received, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("soundranger_node.runtime.ATTEND_S", 0.02)
-    clock = FailingClock()
-    parts = build(source=Ticking(blocks=2), undated=Moment("boot", 1_000_000_000, 2e-4), retrospect=clock)
-    parts.node.run()
-    wait_until(lambda: len(heard.detections) == 3)
-    assert heard.statuses
-    assert clock.failures == 0
-    assert sum("its upkeep failed" in message for message in caplog.messages) == 1
 
 
 @pytest.mark.slow
