@@ -8,7 +8,7 @@ import pytest
 from soundranger_broker.simulation.sound_card import I2S, PulseChannel, SoundCardModel
 from soundranger_node.blocks import Moment, Timebase, Timing, Undatable
 from soundranger_node.timekeeping.quality import ClockQuality
-from soundranger_node.timekeeping.station_clock import SMEAR_NOTICE, StationClock
+from soundranger_node.timekeeping.station_clock import NO_PULSES, SMEAR_NOTICE, StationClock
 from soundranger_node.timekeeping.utc_clock import UNRULED_DRIFT, ClockRead
 from soundranger_node.utc import utc_ns
 
@@ -161,6 +161,15 @@ def test_with_a_pulse_the_samples_are_dated_by_it_and_by_the_system_clock_when_i
     assert "pulses of a GPS" in (status.why or "")
     clock.restart()
     assert clock.timing(sample).tier == "ntp"
+
+
+def test_a_pulse_channel_that_is_silent_is_told() -> None:
+    clock, channel = station(GOOD), PulseChannel(CARD, level=0.0)
+    for sample, time_ns in CARD.times_ns(3):
+        clock.add(sample, time_ns)
+        clock.add_pps(channel.render(sample, CARD.block), sample)
+    assert clock.timing(sample).tier == "ntp"
+    assert (clock.status().why or "").endswith(NO_PULSES)
 
 
 def test_the_status_says_what_happened() -> None:

@@ -18,6 +18,7 @@ NS_PER_S = 1_000_000_000
 BOUND_SIGMAS = 3
 # The rate is watched for a leap smear once a minute.
 RATE_INTERVAL_NS = 60 * NS_PER_S
+NO_PULSES = "no pulses of a GPS on pps_channel: it needs a fix, and its PPS wired to that channel"
 SMEAR_NOTICE = "the rate changed by 11.6 ppm at noon: the time server seems to smear a leap second"
 
 
@@ -54,6 +55,7 @@ class StationClock:
         self._rated_ns = read.monotonic_ns
         self._last: tuple[int, int] | None = None
         self._driver_sigma_s = 0.0
+        self._wired = False
 
     @property
     def ppm(self) -> float:
@@ -75,6 +77,7 @@ class StationClock:
         """Take a block of the channel that carries the pulse of a GPS, after `add` has taken its time."""
         with self._lock:
             self._pps.add(samples, first)
+            self._wired = True
 
     def restart(self, frame_s: float | None = None) -> None:
         """Begin anew with the next block: samples were lost, or the card was opened on a bus with such frames."""
@@ -138,6 +141,8 @@ class StationClock:
             if pulse is not None and pulse[1] < sigma_s:
                 tier, sigma_s, bound_s = "pps", pulse[1], BOUND_SIGMAS * pulse[1]
                 why = f"{self._pps.pulses} pulses of a GPS on the sound card; system clock: {why}"
+            elif self._wired and not self._pps.pulses and dated.good:
+                why = f"{why}; {NO_PULSES}"
             return ClockStatus(
                 tier=tier,
                 good=dated.good,
