@@ -34,8 +34,8 @@ def read_at(monotonic_s: float, offset_ns: int = OFFSET_NS, width_ns: int = 300)
 
 
 def test_of_several_reads_the_narrowest_is_taken() -> None:
-    reads = [(0, 100, 45, 90), (100, 205, 85, 110), (200, 400, 230, 260)]
-    assert narrowest(reads) == ClockRead(105, 205, 10, slewed_ns=20)
+    reads = [(0, 100, 45, 2 * S, 90), (100, 205, 85, 3 * S + 105, 110), (200, 400, 230, 4 * S, 260)]
+    assert narrowest(reads) == ClockRead(105, 205, 10, slewed_ns=20, slept_s=3)
 
 
 def test_the_computers_clocks_are_read() -> None:

@@ -11,17 +11,16 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def read_clocks() -> ClockRead:
-    """Return the narrowest of several reads of the system clock between two of the monotonic clock."""
-    slept_s = round(time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic())
-    return narrowest((_read() for _ in range(READS)), slept_s)
-
-
-def _read() -> tuple[int, int, int, int]:
-    return (
-        time.monotonic_ns(),
-        time.time_ns(),
-        time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW),
-        time.monotonic_ns(),
+    """Return the narrowest of several reads of the other clocks between two of the monotonic clock."""
+    return narrowest(
+        (
+            time.monotonic_ns(),
+            time.time_ns(),
+            time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW),
+            time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            time.monotonic_ns(),
+        )
+        for _ in range(READS)
     )
 
 

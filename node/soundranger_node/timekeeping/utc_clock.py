@@ -58,15 +58,21 @@ class ClockRead:
         return self.utc_ns - self.monotonic_ns
 
 
-def narrowest(reads: Iterable[tuple[int, int, int, int]], slept_s: int = 0) -> ClockRead:
-    """Return the best of reads of (monotonic, real time, raw monotonic, monotonic), ns: the one that took least time.
+def narrowest(reads: Iterable[tuple[int, int, int, int, int]]) -> ClockRead:
+    """Return the best of reads of (monotonic, real time, raw, boot time, monotonic), ns: the one that took least time.
 
     Raises:
         ValueError: there are none.
     """
-    before_ns, utc_ns, raw_ns, after_ns = min(reads, key=lambda read: read[-1] - read[0])
+    before_ns, utc_ns, raw_ns, boot_ns, after_ns = min(reads, key=lambda read: read[-1] - read[0])
     monotonic_ns = (before_ns + after_ns) // 2
-    return ClockRead(monotonic_ns, utc_ns, after_ns - before_ns, monotonic_ns - raw_ns, slept_s)
+    return ClockRead(
+        monotonic_ns,
+        utc_ns,
+        width_ns=after_ns - before_ns,
+        slewed_ns=monotonic_ns - raw_ns,
+        slept_s=round((boot_ns - monotonic_ns) / NS_PER_S),
+    )
 
 
 @dataclass(frozen=True)
