@@ -1,6 +1,7 @@
 """The sample clock: which monotonic time a sample of a sound card was taken at, from the times that its blocks bear.
 
-Monotonic, because the system clock's steps do not show in it: what `date` says holds whatever becomes of UTC.
+Monotonic, because the system clock's steps do not show in it: what `date` says holds whatever becomes of UTC. Its slews
+do, as changes of the card's rate: slew.py tells of these.
 """
 
 from collections import OrderedDict, deque
