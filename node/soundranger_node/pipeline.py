@@ -108,15 +108,17 @@ class Pipeline:
 
     def _detection(self, impulse: Impulse, timing: Timing) -> Detection:
         self._count += 1
+        # Another thread may replace it meanwhile.
+        place = self.place
         spl = None if self._peak_dbfs_to_spl is None else round(impulse.peak_dbfs + self._peak_dbfs_to_spl, 2)
         return Detection(
             id=f"{self._node}-{self._boot}-{self._count}",
             node=self._node,
             **_when(timing, impulse.onset_sigma_s),
-            lat=self.place.lat,
-            lon=self.place.lon,
-            alt_m=self.place.alt_m,
-            position_sigma_m=self.place.position_sigma_m,
+            lat=place.lat,
+            lon=place.lon,
+            alt_m=place.alt_m,
+            position_sigma_m=place.position_sigma_m,
             snr_db=round(impulse.snr_db, 2),
             peak_db_spl=spl,
             peak_dbfs=round(impulse.peak_dbfs, 2),

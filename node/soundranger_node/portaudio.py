@@ -5,7 +5,6 @@ import os
 import queue
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -19,11 +18,10 @@ from numpy.typing import NDArray
 from soundranger_node.blocks import Samples
 from soundranger_node.errors import AudioError
 from soundranger_node.timekeeping.domain import driver_sigma_s, recorded_monotonic_ns
+from soundranger_node.timekeeping.system_clock import read_clocks
 
 # What the queue may hold while the pipeline is busy: with blocks of 20 ms 30 s, and 6 MB at 48 kHz.
 QUEUE_BLOCKS = 1500
-# A thread that is interrupted between two clocks reads them apart: of so many readings one is not.
-CLOCK_READINGS = 3
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,14 @@ class Intake:
 
     def take(self, frames: NDArray[np.float32], _count: int, times: Any, status: Any) -> None:
         """Queue what the sound card brings; what finds no room is lost, and the next that does says so."""
-        monotonic_ns, utc_ns = _clocks_ns()
+        now = read_clocks()
         delivery = Delivery(
             samples=frames[:, self._channel].copy(),
             pps=None if self._pps_channel is None else frames[:, self._pps_channel].copy(),
             adc_s=times.inputBufferAdcTime,
             current_s=times.currentTime,
-            monotonic_ns=monotonic_ns,
-            utc_ns=utc_ns,
+            monotonic_ns=now.monotonic_ns,
+            utc_ns=now.utc_ns,
             lost=bool(status.input_overflow) or self._full,
         )
         try:
@@ -86,13 +84,6 @@ class Intake:
         # Where there is no room, the queue runs dry, and that tells, too.
         with suppress(queue.Full):
             self.deliveries.put_nowait(None)
-
-
-def _clocks_ns() -> tuple[int, int]:
-    """Return CLOCK_MONOTONIC and CLOCK_REALTIME of one moment: the narrowest of a few readings."""
-    readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(CLOCK_READINGS)]
-    before_ns, utc_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
-    return (before_ns + after_ns) // 2, utc_ns
 
 
 def begin(work: Callable[[], AudioError | None]) -> Future[AudioError | None]:

@@ -1,5 +1,6 @@
 """The one place that wires a node together: microphone, clock, place, detector, pipeline, outbox and link."""
 
+import logging
 import os
 import secrets
 import threading
@@ -19,6 +20,7 @@ from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Pipeline, Place
 from soundranger_node.runtime import Node, problems
 from soundranger_node.soundcard import SoundCard
+from soundranger_node.timekeeping.absent import Absent
 from soundranger_node.timekeeping.gpsd import GpsdClient
 from soundranger_node.timekeeping.station_clock import StationClock
 from soundranger_node.timekeeping.survey import Survey
@@ -29,6 +31,8 @@ from soundranger_node.timekeeping.watch import ClockWatch
 PLACE_FILE = "place.json"
 # How often it is looked whether a GPS knows the place by now.
 PLACE_POLL_S = 1.0
+
+_LOG = logging.getLogger(__name__)
 
 
 class Station:
@@ -115,11 +119,23 @@ class Station:
 
     def _first_place(self) -> Place | None:
         """Return the place, as soon as it is known; None where `stop` comes first."""
+        said = ""
         while (place := self._place()) is None and not self._stopping.wait(PLACE_POLL_S):
             # There is no sound to feed the watchdog by yet, and a new process would begin the survey anew.
             self._manager.alive()
-            self._manager.status("waiting for the GPS to know the place: some six minutes under open sky")
+            waiting = f"waiting for the GPS to know the place: {self._place_comes()}"
+            self._manager.status(waiting)
+            if waiting != said:
+                said = waiting
+                _LOG.warning("%s", waiting)
         return place
+
+    def _place_comes(self) -> str:
+        """Return when the place will be known, or what is in the way of it."""
+        if self._survey is not None and self._survey.problem is not None:
+            return self._survey.problem
+        gps = self._gpsd.report(time.monotonic()) if self._gpsd is not None else None
+        return gps.reason if isinstance(gps, Absent) else "some six minutes under open sky"
 
     def _place(self) -> Place | None:
         place = self._settings.place

@@ -207,6 +207,19 @@ def test_after_a_restart_the_card_is_known_already() -> None:
     assert clock.date(sample)[1] < 5e-5
 
 
+@pytest.mark.parametrize(("law", "seconds"), [(I2S, 3), (USB_FULL_SPEED_SCATTERED, 61)])
+def test_of_a_card_that_was_opened_in_place_of_another_nothing_is_known(law: Lateness, seconds: float) -> None:
+    clock = SampleClock(RATE_HZ, law.frame_s)
+    for sample, time_ns in SoundCardModel(law, 1, ppm=80.0).times_ns(75):
+        clock.add(sample, time_ns)
+    clock.restart(law.frame_s)
+    other, before = SoundCardModel(law, 2, ppm=-60.0, start_ns=2_000_000_000_000), sample + RATE_HZ
+    for sample, time_ns in other.times_ns(seconds):
+        clock.add(before + sample, time_ns)
+    monotonic_ns, sigma_s = clock.date(before + sample)
+    assert abs(monotonic_ns - other.true_monotonic_ns(sample)) < 4e9 * sigma_s
+
+
 def test_lost_samples_begin_a_new_segment_and_the_old_one_keeps_its_dates() -> None:
     clock = SampleClock(RATE_HZ)
     clock.add(0, START_NS)

@@ -8,7 +8,7 @@ import pytest
 from soundranger_broker.simulation.sound_card import I2S, PulseChannel, SoundCardModel
 from soundranger_node.blocks import Moment, Timebase, Timing, Undatable
 from soundranger_node.timekeeping.quality import ClockQuality
-from soundranger_node.timekeeping.station_clock import SMEAR_NOTICE, StationClock
+from soundranger_node.timekeeping.station_clock import NO_PULSES, SMEAR_NOTICE, StationClock
 from soundranger_node.timekeeping.utc_clock import UNRULED_DRIFT, ClockRead
 from soundranger_node.utc import utc_ns
 
@@ -110,6 +110,40 @@ def test_a_moment_of_another_boot_or_of_long_ago_is_never_dated() -> None:
     assert isinstance(clock.redate(Moment("boot-1", now_ns, 1e-4)), Timing)
 
 
+def test_a_moment_before_the_computer_was_suspended_is_never_dated() -> None:
+    clock = station(BAD)
+    moment = clock.timing(feed(clock, CARD, 10)).undated
+    assert moment is not None
+    assert clock.redate(moment) is Undatable.YET
+    later_ns = CARD.start_ns + 11 * S
+    clock.read(replace(read_at(later_ns), utc_ns=read_at(later_ns).utc_ns + 3_600 * S, slept_s=3_600))
+    clock.judge(GOOD, later_ns)
+    assert clock.redate(moment) is Undatable.EVER
+    assert clock.timing(0).undated is None
+
+
+@pytest.mark.parametrize(("rate", "duration_s"), [(0.05, 6), (-1e-3, 50)])
+def test_a_clock_that_is_slewed_makes_no_date_worse_than_its_sigma_once_that_is_over(
+    rate: float, duration_s: int
+) -> None:
+    def slewed_ns(monotonic_ns: int) -> int:
+        since_s = (monotonic_ns - CARD.start_ns) / S - 70.0
+        return round(rate * min(max(since_s, 0.0), duration_s) * S)
+
+    clock = station(GOOD)
+    for number, (sample, raw_ns) in enumerate(CARD.times_ns(110 + duration_s)):
+        slew_ns = slewed_ns(raw_ns)
+        clock.add(sample, raw_ns + slew_ns)
+        if number % 50 == 0:
+            raw = read_at(raw_ns)
+            clock.read(ClockRead(raw_ns + slew_ns, raw.utc_ns + slew_ns, 300, slew_ns))
+        over_s = raw_ns / S - CARD.start_ns / S - 70.0 - duration_s
+        if number % 25 == 0 and over_s > 1.5:
+            timing = clock.timing(sample)
+            off_s = error_s(timing, sample) - slewed_ns(CARD.true_monotonic_ns(sample)) / S
+            assert abs(off_s) < 4 * timing.terms_s["fit"] + 1e-6
+
+
 def test_with_a_pulse_the_samples_are_dated_by_it_and_by_the_system_clock_when_it_stops() -> None:
     clock, channel = station(GOOD), PulseChannel(CARD)
     for sample, time_ns in CARD.times_ns(12):
@@ -127,6 +161,15 @@ def test_with_a_pulse_the_samples_are_dated_by_it_and_by_the_system_clock_when_i
     assert "pulses of a GPS" in (status.why or "")
     clock.restart()
     assert clock.timing(sample).tier == "ntp"
+
+
+def test_a_pulse_channel_that_is_silent_is_told() -> None:
+    clock, channel = station(GOOD), PulseChannel(CARD, level=0.0)
+    for sample, time_ns in CARD.times_ns(3):
+        clock.add(sample, time_ns)
+        clock.add_pps(channel.render(sample, CARD.block), sample)
+    assert clock.timing(sample).tier == "ntp"
+    assert (clock.status().why or "").endswith(NO_PULSES)
 
 
 def test_the_status_says_what_happened() -> None:

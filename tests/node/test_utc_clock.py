@@ -34,7 +34,8 @@ def read_at(monotonic_s: float, offset_ns: int = OFFSET_NS, width_ns: int = 300)
 
 
 def test_of_several_reads_the_narrowest_is_taken() -> None:
-    assert narrowest([(0, 100, 90), (100, 205, 110), (200, 400, 260)]) == ClockRead(105, 205, 10)
+    reads = [(0, 100, 45, 2 * S, 90), (100, 205, 85, 3 * S + 105, 110), (200, 400, 230, 4 * S, 260)]
+    assert narrowest(reads) == ClockRead(105, 205, 10, slewed_ns=20, slept_s=3)
 
 
 def test_the_computers_clocks_are_read() -> None:
@@ -152,6 +153,24 @@ def test_a_clock_that_is_lost_and_found_without_a_step_kept_its_rate_in_between(
     assert (clock.date(200 * S).good, clock.date(200 * S).pending) == (False, True)
     clock.judge(GOOD, 3000 * S)
     assert clock.date(200 * S).terms_s["holdover"] == pytest.approx(2800 * HELD_DRIFT)
+
+
+def test_how_far_a_clock_is_ahead_counts_only_if_measured_since_it_was_stepped() -> None:
+    measured = replace(GOOD, tier="pps", ahead_s=0.03, age_s=0.8)
+    clock = UtcClock(read_at(100), measured, 100 * S)
+    clock.read(read_at(110, OFFSET_NS + S // 3))
+    clock.judge(measured, 110 * S)
+    assert not clock.date(110 * S).good
+    clock.judge(replace(measured, ahead_s=0.03 + 1 / 3), 112 * S)
+    assert clock.date(112 * S).good
+    assert clock.date(112 * S).utc_ns == pytest.approx(OFFSET_NS + 112 * S - 30_000_000, abs=100)
+
+
+def test_a_clock_that_is_only_measured_keeps_no_rate_while_the_pulse_is_gone() -> None:
+    clock = UtcClock(read_at(0), replace(GOOD, tier="pps", ahead_s=0.03), 0)
+    clock.judge(BAD, 100 * S)
+    clock.judge(replace(GOOD, tier="pps", ahead_s=0.05), 1000 * S)
+    assert clock.date(200 * S).terms_s["holdover"] == pytest.approx(800 * UNRULED_DRIFT)
 
 
 def test_a_moment_too_long_ago_is_given_up_while_the_clock_is_still_bad() -> None:

@@ -35,6 +35,8 @@ MAX_BACKOFF_S = 30.0
 PULSES = 16
 # A line through fewer says nothing about their scatter.
 MIN_PULSES = 4
+# Where so many of the last agree on another time than the line, it is the clock that changed, not an interrupt late.
+LATEST_PULSES = 3
 # Far above an interrupt's lateness, far below what a step of the clock usually is.
 PULSE_JUMP_S = 5e-3
 # Crystals are within 100 ppm, and the kernel slews by 500.
@@ -173,8 +175,9 @@ class Pulse:
     """What the last pulses of one receiver say of the system clock.
 
     `ahead_s` is how far it is ahead of UTC at the time of asking, by the line through the pulses, `rate` how much
-    faster it runs, `scatter_s` one standard deviation of a single pulse about the line (robust), `precision_s` what
-    gpsd states for the way the pulse comes in (1 ms over USB), `age_s` how long ago the last pulse was.
+    faster it runs, `scatter_s` one standard deviation of a single pulse about the line (robust; no less than how far
+    beside it the latest lie), `precision_s` what gpsd states for the way the pulse comes in (1 ms over USB), `age_s`
+    how long ago the last pulse was.
     """
 
     ahead_s: float
@@ -214,11 +217,13 @@ class PulseSeries:
         rate = float(np.clip(np.median(slopes), -MAX_RATE, MAX_RATE)) if len(slopes) else 0.0
         rest = y - rate * x
         offset_s = float(np.median(rest))
+        scatter_s = MAD_TO_SIGMA * float(np.median(np.abs(rest - offset_s)))
+        aside_s = abs(float(np.median(rest[-LATEST_PULSES:])) - offset_s)
         age_s = now_s - self._came_s
         return Pulse(
             ahead_s=last.ahead_ns * 1e-9 + offset_s + rate * age_s,
             rate=rate,
-            scatter_s=MAD_TO_SIGMA * float(np.median(np.abs(rest - offset_s))),
+            scatter_s=max(scatter_s, aside_s),
             precision_s=2.0**last.precision,
             age_s=age_s,
             device=last.device,

@@ -211,7 +211,16 @@ def _of_pulse(pulse: Pulse, interval_s: float) -> ClockQuality:
     lie = "ahead" if pulse.ahead_s >= 0 else "behind"
     off = f"{amount(pulse.ahead_s)} {lie}"
     why = f"the pulse of {pulse.device or 'a GPS'} at gpsd shows the clock {off}, and times are corrected by that"
-    return ClockQuality("pps", good=True, sigma_s=sigma_s, bound_s=None, source="gpsd", why=why, ahead_s=pulse.ahead_s)
+    return ClockQuality(
+        "pps",
+        good=True,
+        sigma_s=sigma_s,
+        bound_s=None,
+        source="gpsd",
+        why=why,
+        ahead_s=pulse.ahead_s,
+        age_s=pulse.age_s,
+    )
 
 
 def _why_no_pulse(gps: GpsReport | Absent) -> str:

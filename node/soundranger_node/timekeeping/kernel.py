@@ -12,8 +12,6 @@ from soundranger_node.timekeeping.quality import Leap
 
 # systemd-timesyncd touches it when it has set the clock, and systemd removes it when timesyncd is stopped.
 TIMESYNCD_MARKER = Path("/run/systemd/timesync/synchronized")
-# The kernel gives frequencies in units of 2^-16 ppm.
-FREQUENCY_UNITS_PER_PPM = 65_536
 MICROSECONDS = 1e6
 # How fast the kernel lets its maximum error grow while nobody renews it (MAXFREQ in linux/timex.h).
 MAX_ERROR_GROWTH = 500e-6
@@ -23,21 +21,11 @@ class Status(IntFlag):
     """The status bits of adjtimex(2) that say who steers the clock and whether it is any good."""
 
     PLL = 0x0001
-    PPSFREQ = 0x0002
     PPSTIME = 0x0004
-    FLL = 0x0008
     INS = 0x0010
     DEL = 0x0020
     UNSYNC = 0x0040
-    FREQHOLD = 0x0080
     PPSSIGNAL = 0x0100
-    PPSJITTER = 0x0200
-    PPSWANDER = 0x0400
-    PPSERROR = 0x0800
-    CLOCKERR = 0x1000
-    NANO = 0x2000
-    MODE = 0x4000
-    CLK = 0x8000
 
 
 # The pulse is there, and it is what sets the clock.
@@ -54,9 +42,6 @@ class KernelClock:
 
     status: Status
     max_error_s: float
-    estimated_error_s: float
-    frequency_ppm: float
-    tai_ahead_s: int
     timesyncd: bool
 
     @property
@@ -126,8 +111,5 @@ def kernel_clock(timex: ctypes.Structure, timesyncd: bool) -> KernelClock:
     return KernelClock(
         status=Status(timex.status),
         max_error_s=timex.maxerror / MICROSECONDS,
-        estimated_error_s=timex.esterror / MICROSECONDS,
-        frequency_ppm=timex.freq / FREQUENCY_UNITS_PER_PPM,
-        tai_ahead_s=timex.tai,
         timesyncd=timesyncd,
     )

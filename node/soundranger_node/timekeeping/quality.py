@@ -14,8 +14,9 @@ class ClockQuality:
 
     `good` says whether it has been set at all: what is heard before that waits until it is. `sigma_s` is one standard
     deviation of its error and `bound_s` what the error surely stays below, None where nobody says. `ahead_s` is how
-    far it is known to be ahead of UTC (from a GPS pulse); whoever dates by it takes that off. `leap` is what is
-    announced for the end of the UTC day. `source` names who vouches for it, `why` is one sentence for its owner.
+    far it is known to be ahead of UTC (from a GPS pulse), and `age_s` how long ago that was measured; whoever dates by
+    it takes that off. `leap` is what is announced for the end of the UTC day. `source` names who vouches for it, `why`
+    is one sentence for its owner.
     """
 
     tier: ClockTier
@@ -25,4 +26,5 @@ class ClockQuality:
     source: str
     why: str
     ahead_s: float = 0.0
+    age_s: float = 0.0
     leap: Leap = "none"

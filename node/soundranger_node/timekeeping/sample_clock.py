@@ -1,6 +1,7 @@
 """The sample clock: which monotonic time a sample of a sound card was taken at, from the times that its blocks bear.
 
-Monotonic, because the system clock's steps do not show in it: what `date` says holds whatever becomes of UTC.
+Monotonic, because the system clock's steps do not show in it: what `date` says holds whatever becomes of UTC. Its slews
+do, as changes of the card's rate: slew.py tells of these.
 """
 
 from collections import OrderedDict, deque
@@ -94,6 +95,7 @@ class SampleClock:
         self._segments: deque[_Segment] = deque(maxlen=MAX_SEGMENTS)
         self._fits: OrderedDict[tuple[int, float], Fit] = OrderedDict()
         self._restart = True
+        self._known = False
 
     @property
     def ppm(self) -> float:
@@ -101,13 +103,17 @@ class SampleClock:
         return self._rate(self._segments[-1]) * 1e6 if self._segments else 0.0
 
     def restart(self, frame_s: float | None = None) -> None:
-        """Begin a new segment with the next block: samples were lost, or the card was opened.
+        """Begin a new segment with the next block: samples were lost, or a card was opened.
 
-        `frame_s` is the frame of the bus that it is on by now, None for the same as before.
+        Where one was opened, `frame_s` is the frame of its bus; it may be another card than before.
         """
         if frame_s is not None:
-            self._prior = _prior(frame_s)
+            self._prior, self._known = _prior(frame_s), False
         self._restart = True
+
+    def forget(self) -> None:
+        """Begin a new segment with the next block, and know nothing of the card: the monotonic clock was slewed."""
+        self.restart(self._prior.frame_s)
 
     def add(self, sample: int, monotonic_ns: int) -> None:
         """Take the monotonic time at which a sample (the first of a block) was taken, as far as is known: or later.
@@ -198,20 +204,25 @@ class SampleClock:
             begun.append(x_begun, (monotonic_ns - begun.origin_ns) * 1e-9 - x_begun)
 
     def _begin(self, sample: int, monotonic_ns: int) -> None:
-        """Begin a segment; the card stays the same, and so does what is known of it."""
-        number, prior = 0, self._prior
-        if self._segments:
-            last = self._segments[-1]
-            number, prior = last.number + 1, replace(last.prior, frame_s=self._prior.frame_s)
-            found = self._fit(last, float(last.x[last.count - 1]))
-            if found is not None and last.x[last.count - 1] - last.x[0] >= WINDOW_S:
-                prior = replace(
-                    self._prior,
-                    rate=found.line.slope,
-                    rate_sigma=hypot(found.line.slope_sigma, RATE_WANDER),
-                    hidden_s=min(found.spread_s, self._prior.hidden_s),
-                )
-        self._segments.append(_Segment(number, sample, monotonic_ns, prior))
+        """Begin a segment; where the card stays the same, so does what is known of it."""
+        if self._segments and self._known:
+            self._prior = self._learnt(self._segments[-1])
+        number = self._segments[-1].number + 1 if self._segments else 0
+        self._segments.append(_Segment(number, sample, monotonic_ns, self._prior))
+        self._known = True
+
+    def _learnt(self, segment: _Segment) -> Prior:
+        """Return what is known of the card after a segment of it."""
+        prior, last = segment.prior, float(segment.x[segment.count - 1])
+        found = self._fit(segment, last)
+        if found is None or last - segment.x[0] < WINDOW_S:
+            return prior
+        return replace(
+            prior,
+            rate=found.line.slope,
+            rate_sigma=hypot(found.line.slope_sigma, RATE_WANDER),
+            hidden_s=min(found.spread_s, prior.frame_s * RMS_PER_WHOLE),
+        )
 
 
 def _prior(frame_s: float) -> Prior:

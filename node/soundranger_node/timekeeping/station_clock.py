@@ -9,6 +9,7 @@ from soundranger_node.messages import ClockStatus, ClockTier
 from soundranger_node.timekeeping.pps import MAX_LABEL_ERROR_S, PpsClock
 from soundranger_node.timekeeping.quality import ClockQuality
 from soundranger_node.timekeeping.sample_clock import SampleClock
+from soundranger_node.timekeeping.slew import SlewWatch
 from soundranger_node.timekeeping.smear import SmearWatch
 from soundranger_node.timekeeping.utc_clock import ClockRead, UtcClock
 
@@ -17,6 +18,7 @@ NS_PER_S = 1_000_000_000
 BOUND_SIGMAS = 3
 # The rate is watched for a leap smear once a minute.
 RATE_INTERVAL_NS = 60 * NS_PER_S
+NO_PULSES = "no pulses of a GPS on pps_channel: it needs a fix, and its PPS wired to that channel"
 SMEAR_NOTICE = "the rate changed by 11.6 ppm at noon: the time server seems to smear a leap second"
 
 
@@ -48,9 +50,12 @@ class StationClock:
         self._utc = UtcClock(read, quality, read.monotonic_ns)
         self._pps = PpsClock(sample_rate_hz, self._rough_utc_ns)
         self._smear = SmearWatch()
+        self._slew = SlewWatch(read)
+        self._slept_s = read.slept_s
         self._rated_ns = read.monotonic_ns
         self._last: tuple[int, int] | None = None
         self._driver_sigma_s = 0.0
+        self._wired = False
 
     @property
     def ppm(self) -> float:
@@ -72,6 +77,7 @@ class StationClock:
         """Take a block of the channel that carries the pulse of a GPS, after `add` has taken its time."""
         with self._lock:
             self._pps.add(samples, first)
+            self._wired = True
 
     def restart(self, frame_s: float | None = None) -> None:
         """Begin anew with the next block: samples were lost, or the card was opened on a bus with such frames."""
@@ -84,6 +90,9 @@ class StationClock:
         with self._lock:
             self._utc.read(read)
             self._now_ns = read.monotonic_ns
+            self._slept_s = read.slept_s
+            if self._slew.changed(read):
+                self._samples.forget()
             if read.monotonic_ns - self._rated_ns >= RATE_INTERVAL_NS and self._last is not None:
                 self._rated_ns = read.monotonic_ns
                 suspected = self._smear.suspects(read.utc_ns, self._samples.ppm * 1e-6)
@@ -108,13 +117,13 @@ class StationClock:
             pulse = self._pps.date(sample) if dated.good else None
             if pulse is not None and pulse[1] < hypot(fit_s, *dated.terms_s.values()):
                 return self._heard(pulse[0], {"pps": pulse[1]}, "pps")
-            undated = None if dated.good else Moment(self._boot, monotonic_ns, fit_s)
+            undated = None if dated.good else Moment(self._awake, monotonic_ns, fit_s)
             return self._heard(dated.utc_ns, {**dated.terms_s, "fit": fit_s}, dated.tier, undated)
 
     def redate(self, moment: Moment) -> Timing | Undatable:
         """Return the UTC of the sound at a moment that had none, now that the clock may be good."""
         with self._lock:
-            if moment.boot != self._boot:
+            if moment.boot != self._awake:
                 return Undatable.EVER
             dated = self._utc.date(moment.monotonic_ns)
             if not dated.good:
@@ -132,6 +141,8 @@ class StationClock:
             if pulse is not None and pulse[1] < sigma_s:
                 tier, sigma_s, bound_s = "pps", pulse[1], BOUND_SIGMAS * pulse[1]
                 why = f"{self._pps.pulses} pulses of a GPS on the sound card; system clock: {why}"
+            elif self._wired and not self._pps.pulses and dated.good:
+                why = f"{why}; {NO_PULSES}"
             return ClockStatus(
                 tier=tier,
                 good=dated.good,
@@ -141,6 +152,11 @@ class StationClock:
                 why=why,
                 ppm=self._samples.ppm,
             )
+
+    @property
+    def _awake(self) -> str:
+        """The boot, or the last sleep since: how long one lasted is known to a second only, so it ends all dating."""
+        return f"{self._boot}+{self._slept_s}" if self._slept_s else self._boot
 
     def _heard(
         self, utc_ns: int, terms_s: Mapping[str, float], tier: ClockTier, undated: Moment | None = None

@@ -11,8 +11,17 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def read_clocks() -> ClockRead:
-    """Return the narrowest of several reads of the system clock between two of the monotonic clock."""
-    return narrowest((time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(READS))
+    """Return the narrowest of several reads of the other clocks between two of the monotonic clock."""
+    return narrowest(
+        (
+            time.monotonic_ns(),
+            time.time_ns(),
+            time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW),
+            time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            time.monotonic_ns(),
+        )
+        for _ in range(READS)
+    )
 
 
 def boot_id(otherwise: str, path: Path = BOOT_ID) -> str:

@@ -25,7 +25,8 @@ DAY_S = 86_400
 FRESH_S = 120.0
 # A clock whose daemon fell silent keeps the rate it had; a Pi's crystal then moves with the temperature of its board.
 HELD_DRIFT = 2e-6
-# Before a clock was good nobody corrected its rate: a Pi's crystal is within 50 ppm.
+# Where nobody corrects a clock's rate, before it was good or where a pulse only measures it: a Pi's crystal is within
+# 50 ppm.
 UNRULED_DRIFT = 50e-6
 # An hour without a judgement: nobody vouches for the clock any more.
 VOUCHED_S = 3_600.0
@@ -39,11 +40,17 @@ MAX_LEAPS = 4
 
 @dataclass(frozen=True)
 class ClockRead:
-    """Both clocks at one instant, as far as that can be: the monotonic clock was read `width_ns` around the other."""
+    """Both clocks at one instant, as far as that can be: the monotonic clock was read `width_ns` around the other.
+
+    `slewed_ns` is how far the monotonic clock is ahead of the raw one, which nobody corrects; `slept_s` how long the
+    computer was suspended since its boot: then the monotonic clock stands still.
+    """
 
     monotonic_ns: int
     utc_ns: int
     width_ns: int
+    slewed_ns: int = 0
+    slept_s: int = 0
 
     @property
     def offset_ns(self) -> int:
@@ -51,14 +58,21 @@ class ClockRead:
         return self.utc_ns - self.monotonic_ns
 
 
-def narrowest(reads: Iterable[tuple[int, int, int]]) -> ClockRead:
-    """Return the best of reads of (monotonic, real time, monotonic again), ns: the one that took least time.
+def narrowest(reads: Iterable[tuple[int, int, int, int, int]]) -> ClockRead:
+    """Return the best of reads of (monotonic, real time, raw, boot time, monotonic), ns: the one that took least time.
 
     Raises:
         ValueError: there are none.
     """
-    before_ns, utc_ns, after_ns = min(reads, key=lambda read: read[2] - read[0])
-    return ClockRead((before_ns + after_ns) // 2, utc_ns, after_ns - before_ns)
+    before_ns, utc_ns, raw_ns, boot_ns, after_ns = min(reads, key=lambda read: read[-1] - read[0])
+    monotonic_ns = (before_ns + after_ns) // 2
+    return ClockRead(
+        monotonic_ns,
+        utc_ns,
+        width_ns=after_ns - before_ns,
+        slewed_ns=monotonic_ns - raw_ns,
+        slept_s=round((boot_ns - monotonic_ns) / NS_PER_S),
+    )
 
 
 @dataclass(frozen=True)
@@ -83,12 +97,14 @@ class UtcClock:
         self._read = read
         self._now_ns = read.monotonic_ns
         self._quality = quality
-        self._judged_ns = judged_ns
+        self._judged_ns = self._measured_ns = judged_ns
         self._stepped_ns = -inf
-        # Since when the clock has been good, whether it ever was since its last step, and its drift before it was.
+        # Since when the clock has been good, and its drift before that: by whether anybody has ruled its rate since
+        # its last step.
         self._good_since_ns = judged_ns
-        self._ruled = quality.good
         self._drift = UNRULED_DRIFT
+        self._ruled = False
+        self.judge(quality, judged_ns)
         self._leaps: deque[tuple[int, int]] = deque(maxlen=MAX_LEAPS)
         self._notices: deque[tuple[int, str]] = deque(maxlen=MAX_NOTICES)
 
@@ -124,11 +140,15 @@ class UtcClock:
 
     def judge(self, quality: ClockQuality, monotonic_ns: int) -> None:
         """Take a judgement on the system clock, made at a moment."""
-        if quality.good and not self._is_good():
-            self._good_since_ns = monotonic_ns
-            self._drift = HELD_DRIFT if self._ruled else UNRULED_DRIFT
-            self._ruled = True
+        was_good = self._is_good()
         self._quality, self._judged_ns = quality, monotonic_ns
+        self._measured_ns = monotonic_ns - round(quality.age_s * NS_PER_S)
+        if not self._is_good():
+            return
+        if not was_good:
+            self._good_since_ns, self._drift = monotonic_ns, self._free_drift
+        # A clock that is only measured to be ahead runs on at the rate that it has.
+        self._ruled = quality.ahead_s == 0
 
     def date(self, monotonic_ns: int) -> Dated:
         """Return the UTC of a moment.
@@ -142,10 +162,10 @@ class UtcClock:
             before_ns, drift = self._good_since_ns - monotonic_ns, self._drift
         else:
             # It will be good no earlier than now.
-            before_ns, drift = self._now_ns - monotonic_ns, HELD_DRIFT if self._ruled else UNRULED_DRIFT
+            before_ns, drift = self._now_ns - monotonic_ns, self._free_drift
         drifted_s = drift * max(0, before_ns) / NS_PER_S
         silent_s = self._silent_s(monotonic_ns)
-        holdover_s = drifted_s + HELD_DRIFT * max(0.0, silent_s - FRESH_S)
+        holdover_s = drifted_s + self._free_drift * max(0.0, silent_s - FRESH_S)
         terms_s = {
             "clock": self._quality.sigma_s,
             # The bracket holds the true instant anywhere.
@@ -168,9 +188,14 @@ class UtcClock:
         old = [f"not judged again for {silent_s:.0f} s"] if silent_s > FRESH_S else []
         return "; ".join([self._quality.why, *old, *self.notices(monotonic_ns)])
 
+    @property
+    def _free_drift(self) -> float:
+        """How far the clock drifts while nobody vouches for it, seconds per second."""
+        return HELD_DRIFT if self._ruled else UNRULED_DRIFT
+
     def _is_good(self) -> bool:
-        """Say whether the last judgement is good, and no older than the last step."""
-        return self._quality.good and self._judged_ns >= self._stepped_ns
+        """Say whether the last judgement is good, and what it rests on no older than the last step."""
+        return self._quality.good and self._measured_ns >= self._stepped_ns
 
     def _silent_s(self, monotonic_ns: int) -> float:
         return (monotonic_ns - self._judged_ns) / NS_PER_S

@@ -197,6 +197,17 @@ def test_late_interrupts_do_not_move_the_pulse() -> None:
     assert found.ahead_s == pytest.approx(0.03, abs=1e-6)
 
 
+@pytest.mark.parametrize(("step_s", "rate"), [(2e-3, 0.0), (0.0, 5e-4)])
+def test_a_small_step_or_a_slew_is_in_the_scatter_from_the_second_pulse_on(step_s: float, rate: float) -> None:
+    series = PulseSeries()
+    for second in range(60):
+        ahead_s = 0.03 if second < 30 else 0.03 + step_s + rate * (second - 30)
+        series.add(pulse(second, ahead_s), float(second))
+        found = series.fit(float(second))
+        if second > 31 and found is not None:
+            assert abs(found.ahead_s - ahead_s) <= 2 * found.scatter_s + 1e-6
+
+
 def test_the_scatter_of_pulses_is_their_standard_deviation() -> None:
     random = np.random.default_rng(5)
     scatters_s = []
