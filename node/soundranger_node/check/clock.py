@@ -7,12 +7,16 @@ from soundranger_node.check.result import Result, fails, ok, warning
 from soundranger_node.config import Clock
 from soundranger_node.timekeeping.absent import Absent
 from soundranger_node.timekeeping.gpsd import MODE_3D, GpsdClient, GpsReport
+from soundranger_node.timekeeping.judge import fresh_pulse
 from soundranger_node.timekeeping.quality import ClockQuality
 from soundranger_node.timekeeping.survey import Survey, SurveyedPlace
 from soundranger_node.timekeeping.watch import ClockWatch
 
-# A GPS gives its pulse and its fix once a second, and gpsd needs a moment to say hello.
-GPS_WAIT_S = 2.5
+# A gpsd that is there says hello within this.
+HELLO_S = 1.0
+# A GPS gives its pulse and its fix once a second, and a pulse is believed from the fourth on.
+GPS_WAIT_S = 6.0
+POLL_S = 0.2
 
 # Five metres of sound: beyond, the clock is what limits a location.
 COARSE_SIGMA_S = 0.015
@@ -63,7 +67,7 @@ def probe(clock: Clock, surveyed: Path | None) -> list[Result]:
     try:
         if gpsd is not None:
             gpsd.start()
-            time.sleep(GPS_WAIT_S)
+            _wait_for_pulse(gpsd)
         results = [judge_clock(ClockWatch(clock, gpsd).look()[0])]
         if gpsd is not None and surveyed is not None:
             results.append(judge_gps(gpsd.report(time.monotonic()), Survey(surveyed).place))
@@ -71,3 +75,13 @@ def probe(clock: Clock, surveyed: Path | None) -> list[Result]:
         if gpsd is not None:
             gpsd.close()
     return results
+
+
+def _wait_for_pulse(gpsd: GpsdClient) -> None:
+    """Return once gpsd has told of a pulse, or does not answer, or has had its time."""
+    start_s = time.monotonic()
+    while (waited_s := time.monotonic() - start_s) < GPS_WAIT_S:
+        report = gpsd.report(time.monotonic())
+        if fresh_pulse(report) is not None or (isinstance(report, Absent) and waited_s > HELLO_S):
+            return
+        time.sleep(POLL_S)
