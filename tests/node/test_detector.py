@@ -226,3 +226,10 @@ def test_a_click_is_higher_than_a_thump() -> None:
     assert click.features["zero_crossing_hz"] > thump.features["zero_crossing_hz"]
     assert click.features["centroid_hz"] > 4_000
     assert thump.features["centroid_hz"] < 1_000
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 48_000, 192_000])
+def test_a_faint_blast_in_the_hiss_of_a_microphone_is_no_click_at_any_rate(rate_hz: int) -> None:
+    found = detect(with_blast(noise(2, rate_hz=rate_hz), 1.2345, peak=0.02, rate_hz=rate_hz), rate_hz)
+    assert onsets_s(found, rate_hz) == [pytest.approx(1.2345, abs=5e-4)]
+    assert found[0].features["centroid_hz"] < 1_500

@@ -124,7 +124,7 @@ def test_a_handful_of_samples_gives_an_onset_within_them(length: int) -> None:
     st.integers(0, 300),
     st.sampled_from([1_000, 8_000, 12_000, 44_100, 48_000]),
 )
-@example(np.float32([0, 1, 1, 0, *[1] * 11, 0, *[1] * 37]), 0.25, 0, 12_000)
+@example(np.array([0, 1, 1, 0, *[1] * 11, 0, *[1] * 37], np.float32), 0.25, 0, 12_000)
 # The first of each sample rate computes its shapes.
 @settings(deadline=None)
 def test_any_sound_has_an_onset_within_it_and_a_sigma(sound: Samples, at: float, lead: int, rate_hz: int) -> None:
