@@ -122,6 +122,12 @@ def test_a_blast_within_the_first_quarter_of_a_second_is_found() -> None:
     assert onsets_s(detect(with_blast(noise(1), 0.1))) == [pytest.approx(0.1, abs=2e-4)]
 
 
+def test_a_card_that_wakes_at_full_scale_makes_the_node_deaf_for_no_more_than_ten_seconds() -> None:
+    waking = np.sign(noise(1)).astype(np.float32)
+    found = detect(np.concatenate((waking, with_blast(noise(11), 9.5, peak=0.05))))
+    assert onsets_s(found) == [pytest.approx(10.5, abs=2e-4)]
+
+
 def test_a_blast_just_before_the_end_is_found() -> None:
     assert onsets_s(detect(with_blast(noise(1), 0.99))) == [pytest.approx(0.99, abs=2e-4)]
 
