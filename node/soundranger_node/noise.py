@@ -29,7 +29,8 @@ class Noise:
     """Follows the energy of frames, by a few dB a second, so that no bang and no digital silence moves it far.
 
     `level_db` is the median of the energies of the hops, `louder_db` what one in ten of them reaches (at most 15 dB
-    more), both in dB re full scale and None before `start` has found sound. Energies are mean squares re full scale, one a hop.
+    more), both in dB re full scale and None before `start` has found sound. Energies are mean squares re full scale,
+    one a hop.
     """
 
     def __init__(self, frame_s: float) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from soundranger_node.blasts import blasts
 from soundranger_node.blocks import Block
 from soundranger_node.detector import Detector, Impulse
 
@@ -88,6 +89,22 @@ def test_whatever_the_sound_an_impulse_lies_in_it_and_has_finite_numbers(sound: 
         assert impulse.onset_sigma_s >= 1e-4
         numbers = [impulse.snr_db, impulse.peak_dbfs, impulse.rise_s, impulse.duration_s, *impulse.features.values()]
         assert all(math.isfinite(number) for number in numbers)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
+@pytest.mark.parametrize("count", [1, 100, 10_000])
+def test_samples_that_cannot_be_sound_neither_are_impulses_nor_hide_any(bad: float, count: int) -> None:
+    sound = with_blast(with_blast(noise(4), 1.0), 3.0)
+    sound[2 * RATE_HZ :][:count] = bad
+    assert onsets_s(detect(sound)) == pytest.approx([1.0, 3.0], abs=2e-4)
+
+
+def test_the_first_shot_waits_for_no_shapes() -> None:
+    blasts.cache_clear()
+    detector = Detector(RATE_HZ)
+    known = blasts.cache_info().misses
+    assert len(detector.push(Block(np.clip(with_blast(with_blast(noise(2), 0.5), 1.0, peak=9), -1, 1), 0))) == 2
+    assert blasts.cache_info().misses == known
 
 
 @pytest.mark.parametrize("level_dbfs", [-100, -60, -20])
