@@ -13,7 +13,7 @@ LOW_HZ, HIGH_HZ = 500.0, 2000.0
 # A few samples have no shape.
 MIN_SAMPLES = 8
 # Where less than this share of the body's energy is more than was heard before, what that is like cannot be told.
-LEAST_EXCESS = 0.25
+LEAST_EXCESS = 0.1
 # What is heard this long after the beginning is reverberation: streets have it, microphones that are touched do not.
 TAIL_S = (0.05, 0.1)
 

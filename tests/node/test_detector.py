@@ -158,6 +158,15 @@ def test_every_round_of_automatic_fire_is_an_impulse_of_its_own(interval_s: floa
     assert onsets_s(detect(sound)) == pytest.approx(rounds, abs=3e-4)
 
 
+def test_faint_rounds_among_their_echoes_are_all_found_at_1200_a_minute() -> None:
+    rounds = [1 + number * 0.05 for number in range(20)]
+    sound = noise(2.5)
+    for at_s in rounds:
+        for after_s, peak, decay_s in ((0, 0.016, 0.002), (0.0213, 0.008, 0.004), (0.093, 0.0056, 0.006)):
+            sound = with_blast(sound, at_s + after_s, peak, decay_s)
+    assert onsets_s(detect(sound)) == pytest.approx(rounds, abs=1e-3)
+
+
 def test_reverberation_that_dies_away_adds_no_impulse() -> None:
     tail = noise(3, -30, seed=2) * np.exp(-np.maximum(np.arange(3 * RATE_HZ) / RATE_HZ - 1, 0) / 0.3)
     tail[:RATE_HZ] = 0
