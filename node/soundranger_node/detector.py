@@ -9,10 +9,18 @@ from soundranger_node.blocks import Block, Samples
 from soundranger_node.echo import Echoes
 from soundranger_node.filters import highpass, highpass_reach
 from soundranger_node.limit import DEFAULT_LIMIT_PER_MINUTE, Limit
-from soundranger_node.measure import Impulse, hop_energies, is_step, measure
+from soundranger_node.measure import Impulse, is_step, measure
 from soundranger_node.onset import BACKGROUND_S
 from soundranger_node.sample_buffer import SampleBuffer
-from soundranger_node.trigger import DEAD_HOPS, FRAME_HOPS, SILENCE_HOPS, Trigger, TriggerScan, hop_samples
+from soundranger_node.trigger import (
+    DEAD_HOPS,
+    FRAME_HOPS,
+    SILENCE_HOPS,
+    Trigger,
+    TriggerScan,
+    hop_energies,
+    hop_samples,
+)
 
 # How much sound after the trigger an impulse is described by; a detection is late by this.
 ANALYSIS_S = 0.1

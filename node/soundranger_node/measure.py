@@ -11,7 +11,7 @@ from soundranger_node.features import features
 from soundranger_node.filters import highpass, highpass_reach
 from soundranger_node.noise import decibels, energy
 from soundranger_node.onset import pick_onset
-from soundranger_node.trigger import LEVEL_HOPS, Energies, Trigger, hop_samples, means
+from soundranger_node.trigger import LEVEL_HOPS, Trigger, hop_energies, hop_samples, means
 
 # The loudest of an impulse comes within this of its trigger; what is louder later is an echo.
 LOUDEST_HOPS = 20
@@ -107,14 +107,6 @@ def measure(
         },
     )
     return impulse, around_onset(sound, first, sample_rate_hz)
-
-
-def hop_energies(sound: NDArray[np.floating], hop: int) -> Energies:
-    """Return the mean square of every whole hop; `sound` has shape (n,), the result (n // hop,)."""
-    hops = sound[: len(sound) // hop * hop].reshape(-1, hop)
-    energies: Energies = np.einsum("ij,ij->i", hops, hops).astype(np.float64)
-    energies /= hop
-    return energies
 
 
 def is_step(samples: Samples, trigger: int, sample_rate_hz: float) -> bool:
