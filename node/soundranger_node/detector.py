@@ -4,17 +4,28 @@ from collections import deque
 
 import numpy as np
 
+from soundranger_node.blasts import blasts
 from soundranger_node.blocks import Block, Samples
 from soundranger_node.echo import Echoes
 from soundranger_node.filters import highpass, highpass_reach
 from soundranger_node.limit import DEFAULT_LIMIT_PER_MINUTE, Limit
-from soundranger_node.measure import Impulse, hop_energies, is_step, measure
+from soundranger_node.measure import Impulse, is_step, measure
 from soundranger_node.onset import BACKGROUND_S
 from soundranger_node.sample_buffer import SampleBuffer
-from soundranger_node.trigger import DEAD_HOPS, FRAME_HOPS, SILENCE_HOPS, Trigger, TriggerScan, hop_samples
+from soundranger_node.trigger import (
+    DEAD_HOPS,
+    FRAME_HOPS,
+    SILENCE_HOPS,
+    Trigger,
+    TriggerScan,
+    hop_energies,
+    hop_samples,
+)
 
 # How much sound after the trigger an impulse is described by; a detection is late by this.
 ANALYSIS_S = 0.1
+# Full scale is 1. What is so far beyond it, or no number at all, is no sound but a fault of the driver.
+NO_SOUND = 1e3
 # No block begins here.
 NOWHERE = -1
 
@@ -24,8 +35,8 @@ __all__ = ["DEFAULT_LIMIT_PER_MINUTE", "Detector", "Impulse"]
 class Detector:
     """Finds impulses in one stream of samples; the same samples give the same impulses, however they are cut.
 
-    The noise level is kept over a gap in the stream, and so are the last impulses, for limit and echoes; nothing else
-    is. `limit_per_minute` bounds the impulses of any minute of sound.
+    Samples that cannot be sound are taken as silent. The noise level is kept over a gap in the stream, and so are the
+    last impulses, for limit and echoes; nothing else is. `limit_per_minute` bounds the impulses of any minute of sound.
     """
 
     def __init__(self, sample_rate_hz: float, limit_per_minute: int = DEFAULT_LIMIT_PER_MINUTE) -> None:
@@ -38,6 +49,9 @@ class Detector:
         self._scan = TriggerScan(sample_rate_hz)
         self._limit = Limit(limit_per_minute, sample_rate_hz)
         self._echoes = Echoes(sample_rate_hz)
+        # Computed now, since the first shot would else wait for them, on a small Pi rather long.
+        for clipped in (False, True):
+            blasts(sample_rate_hz, clipped=clipped)
         self._restart(NOWHERE)
 
     @property
@@ -85,6 +99,9 @@ class Detector:
 
     def _append(self, samples: Samples) -> None:
         """Add samples to the buffer; the very first is repeated before itself, where the filter looks."""
+        # Written so that what is no number fails it.
+        if not (samples.min() > -NO_SOUND and samples.max() < NO_SOUND):
+            samples = np.where(np.abs(samples) < NO_SOUND, samples, np.float32(0))
         if self._end == self._first:
             self._buffer.append(np.repeat(samples[:1], self._reach))
         self._buffer.append(samples)

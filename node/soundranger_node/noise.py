@@ -17,6 +17,8 @@ FALL_DB_PER_S = 8.0
 LOUDER_FALL_DB_PER_S = 2.0
 # The start of a stream may hold a bang: the quieter part of it is the noise.
 START_QUANTILE = 0.25
+# Gusts, rain and talk reach no more than this over the median. What does, is over: a card that woke, a truck that left.
+MOST_LOUDER_DB = 15.0
 # What one hop in ten reaches tells a steady hiss from a rumble, a buzz or a drizzle of the same median.
 LOUDER_QUANTILE = 0.9
 # A frame says something about the noise where at least this share of it is sound.
@@ -26,8 +28,9 @@ MIN_SOUND = 0.5
 class Noise:
     """Follows the energy of frames, by a few dB a second, so that no bang and no digital silence moves it far.
 
-    `level_db` is the median of the energies of the hops, `louder_db` what one in ten of them reaches, both in dB re
-    full scale and None before `start` has found sound. Energies are mean squares re full scale, one a hop.
+    `level_db` is the median of the energies of the hops, `louder_db` what one in ten of them reaches (at most 15 dB
+    more), both in dB re full scale and None before `start` has found sound. Energies are mean squares re full scale,
+    one a hop.
     """
 
     def __init__(self, frame_s: float) -> None:
@@ -54,6 +57,7 @@ class Noise:
         louder_change_db = decibels(float(ordered[louder])) - self.louder_db
         self.level_db += min(max(level_change_db, -FALL_DB_PER_S * self._frame_s), rise_db)
         self.louder_db += min(max(louder_change_db, -LOUDER_FALL_DB_PER_S * self._frame_s), rise_db)
+        self.louder_db = min(self.louder_db, self.level_db + MOST_LOUDER_DB)
 
 
 def decibels(energy: float) -> float:

@@ -42,8 +42,8 @@ OUTLINE_S = 0.0025
 STRIDE = 4
 # A matched filter gives noise 5 as a rule and 20 once in a hundred, in units of its variance; what is over 32 is sound.
 SURELY_SOUND = 32.0
-# Where nothing ahead of the trigger is as loud as that, the first that is not small against the loudest.
-FAINT_SHARE = 0.7
+# Where nothing ahead of the trigger is much over that, as with echoes in reverberation, the first of half the largest.
+FAINT_SHARE = 0.5
 # Onset is the first that has an eighth of the energy of the loudest: reflections, and the end of clipped sound, may be
 # the larger, and a forerunner of a third of its amplitude is not to be missed.
 SHARE = 0.12

@@ -121,6 +121,14 @@ def hop_samples(sample_rate_hz: float) -> int:
     return round(HOP_S * sample_rate_hz)
 
 
+def hop_energies(sound: NDArray[np.floating], hop: int) -> Energies:
+    """Return the mean square of every whole hop; `sound` has shape (n,), the result (n // hop,)."""
+    hops = sound[: len(sound) // hop * hop].reshape(-1, hop)
+    energies: Energies = np.einsum("ij,ij->i", hops, hops).astype(np.float64)
+    energies /= hop
+    return energies
+
+
 def means(energies: Energies, width: int) -> Energies:
     """Return the running mean over `width` hops, where there are so many; over all that there are, else."""
     if not len(energies):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from soundranger_node.blasts import blasts
 from soundranger_node.blocks import Block
 from soundranger_node.detector import Detector, Impulse
 
@@ -90,6 +91,22 @@ def test_whatever_the_sound_an_impulse_lies_in_it_and_has_finite_numbers(sound: 
         assert all(math.isfinite(number) for number in numbers)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30])
+@pytest.mark.parametrize("count", [1, 100, 10_000])
+def test_samples_that_cannot_be_sound_neither_are_impulses_nor_hide_any(bad: float, count: int) -> None:
+    sound = with_blast(with_blast(noise(4), 1.0), 3.0)
+    sound[2 * RATE_HZ :][:count] = bad
+    assert onsets_s(detect(sound)) == pytest.approx([1.0, 3.0], abs=2e-4)
+
+
+def test_the_first_shot_waits_for_no_shapes() -> None:
+    blasts.cache_clear()
+    detector = Detector(RATE_HZ)
+    known = blasts.cache_info().misses
+    assert len(detector.push(Block(np.clip(with_blast(with_blast(noise(2), 0.5), 1.0, peak=9), -1, 1), 0))) == 2
+    assert blasts.cache_info().misses == known
+
+
 @pytest.mark.parametrize("level_dbfs", [-100, -60, -20])
 def test_steady_noise_is_no_impulse_from_the_first_sample_on(level_dbfs: float) -> None:
     assert detect(noise(20, level_dbfs)) == []
@@ -133,6 +150,12 @@ def test_a_blast_within_the_first_quarter_of_a_second_is_found() -> None:
     assert onsets_s(detect(with_blast(noise(1), 0.1))) == [pytest.approx(0.1, abs=2e-4)]
 
 
+def test_a_card_that_wakes_at_full_scale_makes_the_node_deaf_for_no_more_than_ten_seconds() -> None:
+    waking = np.sign(noise(1)).astype(np.float32)
+    found = detect(np.concatenate((waking, with_blast(noise(11), 9.5, peak=0.05))))
+    assert onsets_s(found) == [pytest.approx(10.5, abs=2e-4)]
+
+
 def test_a_blast_just_before_the_end_is_found() -> None:
     assert onsets_s(detect(with_blast(noise(1), 0.99))) == [pytest.approx(0.99, abs=2e-4)]
 
@@ -144,6 +167,15 @@ def test_every_round_of_automatic_fire_is_an_impulse_of_its_own(interval_s: floa
     for at_s in rounds:
         sound = with_blast(sound, at_s, decay_s=0.005)
     assert onsets_s(detect(sound)) == pytest.approx(rounds, abs=3e-4)
+
+
+def test_faint_rounds_among_their_echoes_are_all_found_at_1200_a_minute() -> None:
+    rounds = [1 + number * 0.05 for number in range(20)]
+    sound = noise(2.5)
+    for at_s in rounds:
+        for after_s, peak, decay_s in ((0, 0.016, 0.002), (0.0213, 0.008, 0.004), (0.093, 0.0056, 0.006)):
+            sound = with_blast(sound, at_s + after_s, peak, decay_s)
+    assert onsets_s(detect(sound)) == pytest.approx(rounds, abs=1e-3)
 
 
 def test_reverberation_that_dies_away_adds_no_impulse() -> None:
@@ -237,3 +269,10 @@ def test_a_click_is_higher_than_a_thump() -> None:
     assert click.features["zero_crossing_hz"] > thump.features["zero_crossing_hz"]
     assert click.features["centroid_hz"] > 4_000
     assert thump.features["centroid_hz"] < 1_000
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 48_000, 192_000])
+def test_a_faint_blast_in_the_hiss_of_a_microphone_is_no_click_at_any_rate(rate_hz: int) -> None:
+    found = detect(with_blast(noise(2, rate_hz=rate_hz), 1.2345, peak=0.02, rate_hz=rate_hz), rate_hz)
+    assert onsets_s(found, rate_hz) == [pytest.approx(1.2345, abs=5e-4)]
+    assert found[0].features["centroid_hz"] < 1_500

@@ -14,6 +14,8 @@ from soundranger_node.features import features
 
 RATE_HZ = 48_000
 TIME_S = np.arange(RATE_HZ // 10) / RATE_HZ
+# Nothing was heard before.
+NOTHING = np.zeros(0)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "features.md"
 
 
@@ -22,7 +24,7 @@ def sine(hertz: float) -> NDArray[np.float64]:
 
 
 def test_a_sine_has_the_moments_and_the_frequency_of_a_sine() -> None:
-    found = features(sine(1_000), RATE_HZ)
+    found = features(sine(1_000), NOTHING, RATE_HZ)
     assert found["crest_factor"] == pytest.approx(math.sqrt(2), rel=1e-3)
     assert found["kurtosis"] == pytest.approx(1.5, rel=1e-3)
     assert found["zero_crossing_hz"] == pytest.approx(2_000, abs=40)
@@ -33,7 +35,7 @@ def test_a_sine_has_the_moments_and_the_frequency_of_a_sine() -> None:
 
 
 def test_white_noise_has_the_moments_and_the_band_of_white_noise() -> None:
-    found = features(np.random.default_rng(1).standard_normal(RATE_HZ // 10), RATE_HZ)
+    found = features(np.random.default_rng(1).standard_normal(RATE_HZ // 10), NOTHING, RATE_HZ)
     assert found["kurtosis"] == pytest.approx(3, abs=0.3)
     assert found["zero_crossing_hz"] == pytest.approx(RATE_HZ / 2, rel=0.05)
     assert found["centroid_hz"] == pytest.approx(12_000, rel=0.05)
@@ -43,25 +45,31 @@ def test_white_noise_has_the_moments_and_the_band_of_white_noise() -> None:
 
 
 def test_two_tones_share_the_energy_by_their_power() -> None:
-    found = features(sine(300) + 2 * sine(1_000) + 3 * sine(5_000), RATE_HZ)
+    found = features(sine(300) + 2 * sine(1_000) + 3 * sine(5_000), NOTHING, RATE_HZ)
     shares = [found["low_share"], found["mid_share"], found["high_share"]]
     assert shares == pytest.approx([1 / 14, 4 / 14, 9 / 14], abs=0.01)
     mean_hz = (300 + 4 * 1_000 + 9 * 5_000) / 14
     assert found["centroid_hz"] == pytest.approx(mean_hz, rel=0.01)
 
 
+def test_what_was_heard_before_does_not_raise_the_centroid() -> None:
+    hiss = np.random.default_rng(1).standard_normal(2 * len(TIME_S))
+    found = features(2 * sine(1_000) + hiss[: len(TIME_S)], hiss[len(TIME_S) :], RATE_HZ)
+    assert found["centroid_hz"] == pytest.approx(1_000, abs=500)
+
+
 def test_the_tail_of_an_exponential_decay_is_what_50_ms_take_of_it() -> None:
-    found = features(sine(1_000) * np.exp(-TIME_S / 0.02), RATE_HZ)
+    found = features(sine(1_000) * np.exp(-TIME_S / 0.02), NOTHING, RATE_HZ)
     assert found["tail_db"] == pytest.approx(-20 * math.log10(math.exp(0.05 / 0.02)), abs=0.1)
 
 
 def test_a_sound_too_short_for_a_tail_has_none() -> None:
-    assert "tail_db" not in features(sine(1_000)[: RATE_HZ // 20], RATE_HZ)
+    assert "tail_db" not in features(sine(1_000)[: RATE_HZ // 20], NOTHING, RATE_HZ)
 
 
 @pytest.mark.parametrize("sound", [np.zeros(4_800), np.ones(3)])
 def test_silence_and_next_to_no_sound_have_no_features(sound: NDArray[np.float64]) -> None:
-    assert features(sound, RATE_HZ) == {}
+    assert features(sound, NOTHING, RATE_HZ) == {}
 
 
 def test_the_documentation_names_every_feature_of_a_detection_and_no_other() -> None:
