@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # What most brokers allow a client without being asked, mosquitto among them.
 MAX_IN_FLIGHT = 20
+# A broker that confirms nothing for so long takes nothing any more, though it may still answer pings: twice what the
+# keep-alive leaves a thin line to move a clip.
+CONFIRM_S = 60.0
 # A dead connection is noticed, and the last will sent, within about twice this.
 KEEPALIVE_S = 15
 # How long a broker may take to accept a TCP connection.
@@ -87,8 +90,12 @@ class Session:
         self.refuses_protocol = False
         self._link = link
         self._sending = Sending(link.outbox)
+        # How many messages may be unconfirmed at once: MQTT 5 lets a broker allow fewer.
+        self._window = MAX_IN_FLIGHT
         # The message ids that the broker has not confirmed yet, and what they carry: a detection's id, or nothing.
         self._unconfirmed: dict[int, str | None] = {}
+        # When it last confirmed one, or had none to confirm.
+        self._confirmed_s = 0.0
         self._last_error = ""
         self._client = self._new_client(protocol)
 
@@ -97,7 +104,7 @@ class Session:
 
         Raises:
             OSError: the broker cannot be reached.
-            BrokerError: it does not trust us.
+            BrokerError: it does not trust us, or confirms nothing any more.
         """
         settings = self._link.settings
         self._client.connect(settings.host, settings.port, keepalive=KEEPALIVE_S)
@@ -105,6 +112,7 @@ class Session:
             while self._client.socket() is not None and not self._is_over():
                 self._turn(POLL_S)
                 if self.accepted:
+                    self._refuse_silence()
                     self._send_status()
                     self._send_detections()
                     self._send_clips()
@@ -156,20 +164,30 @@ class Session:
             client.loop_write()
         client.loop_misc()
 
+    def _refuse_silence(self) -> None:
+        if self._unconfirmed and time.monotonic() - self._confirmed_s > CONFIRM_S:
+            problem = f"has confirmed nothing of what we publish for {CONFIRM_S:g} s"
+            raise BrokerError(self._link.address, problem, "detections wait in the outbox; restart it")
+
+    @property
+    def _room(self) -> int:
+        return self._window - len(self._unconfirmed)
+
     def _publish(self, topic: str, payload: bytes, detection: str | None = None, *, retain: bool = False) -> None:
         published = self._client.publish(topic, payload, qos=QOS, retain=retain)
         if published.rc is MQTTErrorCode.MQTT_ERR_SUCCESS:
+            if not self._unconfirmed:
+                self._confirmed_s = time.monotonic()
             self._unconfirmed[published.mid] = detection
 
     def _send_status(self) -> None:
-        if self._link.status_waits.is_set():
+        if self._room > 0 and self._link.status_waits.is_set():
             self._link.status_waits.clear()
             self._publish(self._link.topics["status"], self._link.online, retain=True)
 
     def _send_detections(self) -> None:
-        room = MAX_IN_FLIGHT - len(self._unconfirmed)
-        if room > 0:
-            for waiting in self._sending.due(room, time.monotonic()):
+        if self._room > 0:
+            for waiting in self._sending.due(self._room, time.monotonic()):
                 self._publish(self._link.topics["detection"], waiting.payload, waiting.id)
 
     def _send_clips(self) -> None:
@@ -188,7 +206,7 @@ class Session:
         while self._unconfirmed and self._client.socket() is not None and time.monotonic() < end_s:
             self._turn(end_s - time.monotonic())
 
-    def _on_connect(self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _p: Any) -> None:
+    def _on_connect(self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, allowed: Any) -> None:
         self.answered = True
         if reason.is_failure:
             self.refuses_protocol = str(reason) == UNSUPPORTED_PROTOCOL
@@ -198,6 +216,7 @@ class Session:
         if self.probes:
             return
         self.accepted = True
+        self._window = min(MAX_IN_FLIGHT, getattr(allowed, "ReceiveMaximum", MAX_IN_FLIGHT))
         topics = [self._link.topics["ack"]]
         if self._link.on_request is not None:
             topics.append(self._link.topics["request"])
@@ -223,6 +242,7 @@ class Session:
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _p: Properties) -> None:
         detection_id = self._unconfirmed.pop(mid, None)
+        self._confirmed_s = time.monotonic()
         if reason.is_failure:
             self._link.refused += 1
             problem = f"does not take what we publish ({reason})"

@@ -12,12 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 
 from soundranger_node import session as session_module
 from soundranger_node.errors import InputError, MessageError
@@ -95,6 +96,52 @@ class Centre:
         self.detections.append(name)
         if self.acks:
             client.publish(ACK_TOPIC, ACK.encode(Ack(detections=[name])), qos=1)
+
+
+class MuteBroker:
+    """Accepts every connection, allows four unconfirmed messages, and confirms none; speaks MQTT 5.
+
+    `published` has the number of messages that came over each connection.
+    """
+
+    def __init__(self) -> None:
+        self.published: list[int] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE_S)
+        self._server.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._server.accept()
+                self.published.append(0)
+                with connection, connection.makefile("rb") as stream:
+                    while self._take(connection, stream):
+                        pass
+
+    def _take(self, connection: socket.socket, stream: BinaryIO) -> bool:
+        """Read one packet; return whether there was one."""
+        head = stream.read(1)
+        if not head:
+            return False
+        length, scale, byte = 0, 1, 0x80
+        while byte & 0x80:
+            byte = stream.read(1)[0]
+            length += (byte & 0x7F) * scale
+            scale *= 0x80
+        stream.read(length)
+        kind = head[0] >> 4
+        if kind == PacketTypes.CONNECT:
+            receive_maximum = b"\x21\x00\x04"
+            connection.sendall(b"\x20\x06\x00\x00\x03" + receive_maximum)
+        self.published[-1] += kind == PacketTypes.PUBLISH
+        return True
 
 
 @pytest.fixture
@@ -318,6 +365,28 @@ def test_a_broker_that_is_not_there_yet_is_said_once_and_waited_for(
     assert len(problems) == 1
     assert f"roof: mqtt://127.0.0.1:{mosquitto.port}: cannot be reached" in problems[0]
     centre.close()
+
+
+@pytest.mark.slow
+def test_a_broker_that_confirms_nothing_gets_no_more_than_it_allows_and_is_tried_anew(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(session_module, "CONFIRM_S", 1.0)
+    broker = MuteBroker()
+    link = Link(LinkSettings("127.0.0.1", broker.port), outbox, STATUS_NOW)
+    put(outbox, *range(50))
+    link.start()
+    # The first only asks for the protocol.
+    wait_until(lambda: len(broker.published) >= 2 and broker.published[1] == 4)
+    put(outbox, 100)
+    link.wake()
+    link.give_status(STATUS_NOW)
+    wait_until(lambda: len(broker.published) >= 4)
+    assert broker.published[:3] == [0, 4, 4]
+    assert any("has confirmed nothing of what we publish for 1 s" in message for message in caplog.messages)
+    assert outbox.depth == 51
+    link.close()
+    broker.close()
 
 
 @pytest.mark.slow
