@@ -16,7 +16,7 @@ from soundranger_node.outbox_file import count_lost, is_damage, is_full, open_ou
 
 # Half a year of a busy node, and no strain on a small memory card.
 MAX_MB = 100.0
-# After a month nobody waits for a bang any more.
+# After a month nobody waits for a bang any more; a node in a remote place may be visited less often: set it then.
 MAX_AGE_DAYS = 31.0
 DAY_NS = 86_400_000_000_000
 # What memory holds while the disk takes nothing, about 10 MB: over an hour at the detector's limit of 120 a minute.

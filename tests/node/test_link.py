@@ -22,7 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 
 from soundranger_node import session as session_module
 from soundranger_node.errors import InputError, MessageError
-from soundranger_node.link import Link, LinkSettings, backoff_s, tls_context
+from soundranger_node.link import MAX_SAID, Link, LinkSettings, backoff_s, tls_context
 from soundranger_node.messages import ACK, STATUS, Ack, ClockStatus, NodeStatus
 from soundranger_node.outbox import Outbox
 from soundranger_node.sending import MAX_UNACKED
@@ -427,6 +427,49 @@ def test_a_status_that_is_not_valid_is_dropped_and_nothing_else(link: Link, outb
     link.wake()
     wait_until(lambda: outbox.depth == 0)
     assert {status.noise_dbfs for status in centre.statuses} == {None}
+
+
+BROKEN = [
+    {"clock": ClockStatus(tier="gps", sigma_s=float("nan"))},
+    {"clock": ClockStatus(tier="gps", why="w" * 5000)},
+    {"clock": ClockStatus(tier="gps"), "time_ns": 2**63 - 1},
+    {"clock": ClockStatus(tier="gps"), "lost_to": {"": 1}},
+    {"clock": ClockStatus(tier="gps"), "problems": ["x" * 300]},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: list(broken)[-1])
+def test_a_status_that_breaks_the_contract_makes_no_node_silent(
+    link: Link, centre: Centre, broken: dict[str, Any]
+) -> None:
+    link.start()
+    wait_until(lambda: centre.statuses)
+    link.give_status(msgspec.structs.replace(STATUS_NOW, **{"time_ns": NOW_NS + 1, "noise_dbfs": -40.0, **broken}))
+    wait_until(lambda: len(centre.statuses) == 2)
+    told = centre.statuses[-1]
+    assert told.online
+    assert told.time_ns > NOW_NS
+    assert told.clock == ClockStatus(tier="gps")
+    assert told.noise_dbfs is None
+    assert told.problems == [problem[:256] for problem in link.problems]
+    assert "NodeStatus" in told.problems[0]
+    link.give_status(STATUS_NOW)
+    wait_until(lambda: len(centre.statuses) == 3)
+    assert (centre.statuses[-1], link.problems) == (STATUS_NOW, [])
+
+
+@pytest.mark.slow
+def test_a_flood_of_messages_that_cannot_be_read_does_not_fill_the_log(
+    link: Link, centre: Centre, caplog: pytest.LogCaptureFixture
+) -> None:
+    link.start()
+    wait_until(lambda: centre.statuses)
+    flood = 3 * MAX_SAID
+    for length in range(flood):
+        centre.publish(ACK_TOPIC, bytes(17_000 + length))
+    wait_until(lambda: link.unreadable == flood)
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == MAX_SAID
 
 
 @pytest.mark.slow

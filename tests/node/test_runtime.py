@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
@@ -261,6 +261,32 @@ def test_a_detection_that_breaks_the_contract_is_counted_said_once_and_does_not_
     assert len(parts.pipeline.made) == 9
     assert parts.outbox.lost_to == {"invalid": 2}
     assert sum("a detection is lost" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.slow
+def test_a_detection_that_was_lost_in_an_earlier_life_does_not_hide_the_next(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = build(source=Ticking(blocks=3), bad=frozenset({20}))
+    parts.outbox.count_lost("invalid")
+    parts.node.run()
+    assert parts.outbox.lost_to == {"invalid": 2}
+    assert sum("a detection is lost" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_node_of_which_a_thread_has_died_is_not_alive(build: Build, heard: Received) -> None:
+    parts = build()
+    thread = threading.Thread(target=parts.node.run)
+    thread.start()
+    wait_until(lambda: heard.statuses)
+    assert parts.node.alive
+    parts.node._retrospect = cast("Retrospect", "none that could date anything")
+    parts.outbox.put_undated("u-1", Moment("boot", 1, 1e-3), b"")
+    wait_until(lambda: not parts.node.alive)
+    parts.source.close()
+    thread.join()
 
 
 @pytest.mark.slow
