@@ -12,7 +12,7 @@ from soundranger_node.blocks import Block, Moment, Source, Timing, Undatable
 from soundranger_node.clips import Clips
 from soundranger_node.errors import MessageError
 from soundranger_node.link import Link
-from soundranger_node.messages import DETECTION, EARLIEST_NS, MAX_SHORT_TEXT, MAX_PROBLEMS, NodeStatus
+from soundranger_node.messages import DETECTION, EARLIEST_NS, MAX_PROBLEMS, MAX_SHORT_TEXT, NodeStatus
 from soundranger_node.outbox import Dated, Outbox, Undated
 from soundranger_node.pipeline import Heard, dated
 
