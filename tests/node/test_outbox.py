@@ -308,6 +308,27 @@ def test_a_full_disk_loses_nothing_and_says_so(small_disk: Path, caplog: pytest.
     outbox.close()
 
 
+def test_what_needs_no_room_does_not_hide_that_the_disk_is_full(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(small_disk / "outbox.sqlite")
+    for number in range(20):
+        outbox.put_undated(f"u-{number}", MOMENT, b"")
+    fill_up(small_disk / "ballast")
+    dated = [Dated(f"u-{number}", NOW_NS, b"x" * 3000) for number in range(20)]
+    for _ in range(3):
+        outbox.date(dated)
+        outbox.date([])
+        outbox.drop_undated([], "undatable")
+        assert "disk is full" in (outbox.problem or "")
+    assert (outbox.depth, outbox.undated) == (0, 20)
+    assert sum("disk is full" in message for message in caplog.messages) == 1
+    (small_disk / "ballast").unlink()
+    outbox.date(dated)
+    assert (outbox.depth, outbox.undated, outbox.problem) == (20, 0, None)
+    outbox.close()
+
+
 def test_on_a_full_disk_an_outbox_opens_and_what_it_holds_can_be_sent(small_disk: Path) -> None:
     first = Outbox(small_disk / "outbox.sqlite")
     fill(first, 1, 2)
