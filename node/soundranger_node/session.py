@@ -249,9 +249,9 @@ class Session:
             remedy = "let this user write below soundranger/1/node"
             self._link.say("publishing", BrokerError(self._link.address, problem, remedy))
             return
-        self._link.solved("publishing")
         if detection_id is None:
             return
+        self._link.solved("publishing")
         if self._link.settings.delivery == "broker":
             self._deliver([detection_id])
         elif str(reason) == NOBODY_LISTENS:

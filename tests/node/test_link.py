@@ -330,6 +330,31 @@ def test_a_publication_that_the_broker_denies_stays_in_the_outbox(
 
 
 @pytest.mark.slow
+def test_a_status_that_is_taken_does_not_hide_that_detections_are_denied(
+    mosquitto: "Mosquitto", outbox: Outbox, tmp_path: Path
+) -> None:
+    (tmp_path / "acl").write_text("topic read #\ntopic write soundranger/1/node/+/+/status\n")
+    (tmp_path / "acl").chmod(0o600)
+    mosquitto.stop()
+    mosquitto.configure("allow_anonymous true", f"acl_file {tmp_path / 'acl'}")
+    mosquitto.start()
+    centre = Centre(mosquitto.port)
+    link = Link(LinkSettings(mosquitto.host, mosquitto.port), outbox, STATUS_NOW)
+    put(outbox, 1)
+    link.start()
+    wait_until(lambda: link.refused)
+    link.give_status(STATUS_NOW)
+    wait_until(lambda: len(centre.statuses) == 2)
+    # Once this one is there, the one before is confirmed.
+    link.give_status(STATUS_NOW)
+    wait_until(lambda: len(centre.statuses) == 3)
+    assert len(link.problems) == 1
+    assert "does not take what we publish" in link.problems[0]
+    link.close()
+    centre.close()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["kill", "stop"])
 @pytest.mark.parametrize("old", [False, True], ids=["MQTT 5", "MQTT 3.1.1"])
 def test_a_broker_that_dies_in_mid_stream_loses_nothing(
