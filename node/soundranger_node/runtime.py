@@ -158,39 +158,38 @@ class Node:
     def _attend(self) -> None:
         next_status_s = time.monotonic()
         while True:
-            if self._retrospect is not None:
-                self._date_waiting(self._retrospect)
+            more = self._retrospect is not None and self._date_some(self._retrospect)
             now_s = time.monotonic()
             if now_s >= next_status_s:
                 status = self._status()
                 self._outbox.upkeep(status.time_ns if status.clock.good else None)
                 self._link.give_status(status)
                 next_status_s = now_s + STATUS_INTERVAL_S
-            if self._closing.wait(ATTEND_S):
+            if self._closing.wait(0 if more else ATTEND_S):
                 return
 
-    def _date_waiting(self, retrospect: Retrospect) -> None:
-        """Date what waits for a good clock, as far as it can be dated by now."""
-        while waiting := self._outbox.waiting_for_clock(DATED_AT_ONCE):
-            before = self._outbox.undated
-            known: list[Dated] = []
-            gone: dict[str, list[str]] = {UNDATABLE: [], INVALID: []}
-            for one in waiting:
-                timing = retrospect.redate(one.moment)
-                if timing is Undatable.EVER:
-                    gone[UNDATABLE].append(one.id)
-                elif isinstance(timing, Timing):
-                    try:
-                        known.append(_dated(one, timing))
-                    except MessageError as error:
-                        self._say_invalid(error)
-                        gone[INVALID].append(one.id)
-            self._outbox.date(known)
-            for reason, ids in gone.items():
-                self._outbox.drop_undated(ids, reason)
+    def _date_some(self, retrospect: Retrospect) -> bool:
+        """Date the oldest that wait for a good clock, or give them up; return whether the next may go the same way."""
+        waiting = self._outbox.waiting_for_clock(DATED_AT_ONCE)
+        known: list[Dated] = []
+        gone: dict[str, list[str]] = {UNDATABLE: [], INVALID: []}
+        for one in waiting:
+            timing = retrospect.redate(one.moment)
+            if timing is Undatable.EVER:
+                gone[UNDATABLE].append(one.id)
+            elif isinstance(timing, Timing):
+                try:
+                    known.append(_dated(one, timing))
+                except MessageError as error:
+                    self._say_invalid(error)
+                    gone[INVALID].append(one.id)
+        before = self._outbox.undated
+        self._outbox.date(known)
+        for reason, ids in gone.items():
+            self._outbox.drop_undated(ids, reason)
+        if known:
             self._link.wake()
-            if self._outbox.undated > before - len(waiting):
-                return
+        return len(waiting) == DATED_AT_ONCE and self._outbox.undated <= before - len(waiting)
 
 
 def _dated(waiting: Undated, timing: Timing) -> Dated:

@@ -346,6 +346,32 @@ def test_what_was_heard_before_the_clock_was_set_is_sent_once_it_is_with_its_rig
     assert one.sigma_terms_s == {"clock": 0.01, "read": 1e-4, "onset": 3e-4}
 
 
+@dataclass
+class SlowClock(ClockSetLater):
+    """The same on a slow computer."""
+
+    def redate(self, moment: Moment) -> Timing | Undatable:
+        time.sleep(0.002)
+        return super().redate(moment)
+
+
+@pytest.mark.slow
+def test_while_many_are_dated_the_status_goes_on_and_the_node_can_be_closed(
+    build: Build, heard: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soundranger_node.runtime.STATUS_INTERVAL_S", 0.1)
+    monkeypatch.setattr("soundranger_node.runtime.DATED_AT_ONCE", 10)
+    parts = build(source=Ticking(blocks=0), retrospect=SlowClock("this-boot", ahead_ns=NOW_NS))
+    for number in range(1000):
+        payload = DETECTION.encode(parts.pipeline._detection(number))
+        parts.outbox.put_undated(f"roof-{number}", Moment("this-boot", number, 1e-4), payload)
+    parts.node.run()
+    wait_until(lambda: len(heard.statuses) >= 4)
+    assert parts.outbox.undated > 0
+    parts.node.close()
+    assert parts.outbox.problem is None
+
+
 @pytest.mark.slow
 def test_what_was_heard_before_a_reboot_and_never_dated_is_given_up_and_counted(build: Build) -> None:
     clock = ClockSetLater("this-boot", ahead_ns=NOW_NS)
