@@ -259,7 +259,7 @@ class Link:
             self.say("connection", BrokerError(self.address, problem))
         else:
             if not self.stopping.is_set() and not session.probes:
-                self.say("connection", session.refusal or self._unreachable("the connection was closed"))
+                self.say("connection", session.refusal or self._unreachable(session.ended))
         finally:
             self.connected = False
             self.clips.clear()

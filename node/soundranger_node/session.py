@@ -35,6 +35,7 @@ FAREWELL_S = 2.0
 
 QOS = 1
 UNSUPPORTED_PROTOCOL = "Unsupported protocol version"
+NO_ANSWER = "Keep alive timeout"
 SESSION_TAKEN_OVER = "Session taken over"
 # Only MQTT 5 tells, and not every broker that speaks it.
 NOBODY_LISTENS = "No matching subscribers"
@@ -88,6 +89,7 @@ class Session:
         self.accepted = False
         self.refusal: BrokerError | None = None
         self.refuses_protocol = False
+        self.ended = "the connection was closed"
         self._link = link
         self._sending = Sending(link.outbox)
         # How many messages may be unconfirmed at once: MQTT 5 lets a broker allow fewer.
@@ -167,7 +169,7 @@ class Session:
     def _refuse_silence(self) -> None:
         if self._unconfirmed and time.monotonic() - self._confirmed_s > CONFIRM_S:
             problem = f"has confirmed nothing of what we publish for {CONFIRM_S:g} s"
-            raise BrokerError(self._link.address, problem, "detections wait in the outbox; restart it")
+            raise BrokerError(self._link.address, problem, "restart the broker; detections wait in the outbox")
 
     @property
     def _room(self) -> int:
@@ -227,6 +229,8 @@ class Session:
         if flags.is_disconnect_packet_from_server:
             remedy = "give every node a name of its own" if str(reason) == SESSION_TAKEN_OVER else ""
             self.refusal = BrokerError(self._link.address, f"ended the connection ({reason})", remedy)
+        elif str(reason) == NO_ANSWER:
+            self.ended = "it does not answer"
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Properties) -> None:
         """Say what we may not listen to; `reasons` has the order of the subscriptions."""

@@ -99,12 +99,13 @@ class Centre:
 
 
 class MuteBroker:
-    """Accepts every connection, allows four unconfirmed messages, and confirms none; speaks MQTT 5.
+    """Accepts every connection, allows four unconfirmed messages, and confirms none; speaks MQTT 5, if it `answers`.
 
     `published` has the number of messages that came over each connection.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, answers: bool = True) -> None:
+        self._answers = answers
         self.published: list[int] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
@@ -137,7 +138,7 @@ class MuteBroker:
             scale *= 0x80
         stream.read(length)
         kind = head[0] >> 4
-        if kind == PacketTypes.CONNECT:
+        if kind == PacketTypes.CONNECT and self._answers:
             receive_maximum = b"\x21\x00\x04"
             connection.sendall(b"\x20\x06\x00\x00\x03" + receive_maximum)
         self.published[-1] += kind == PacketTypes.PUBLISH
@@ -410,6 +411,23 @@ def test_a_broker_that_confirms_nothing_gets_no_more_than_it_allows_and_is_tried
     assert broker.published[:3] == [0, 4, 4]
     assert any("has confirmed nothing of what we publish for 1 s" in message for message in caplog.messages)
     assert outbox.depth == 51
+    link.close()
+    broker.close()
+
+
+@pytest.mark.slow
+def test_a_broker_that_accepts_connections_and_never_answers_is_said_once_to_do_so(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(session_module, "KEEPALIVE_S", 1)
+    broker = MuteBroker(answers=False)
+    link = Link(LinkSettings("127.0.0.1", broker.port), outbox, STATUS_NOW)
+    put(outbox, 1)
+    link.start()
+    wait_until(lambda: link.problems)
+    assert "cannot be reached (it does not answer); detections wait" in link.problems[0]
+    wait_until(lambda: len(broker.published) >= 4)
+    assert len(caplog.messages) == 1
     link.close()
     broker.close()
 
