@@ -201,6 +201,8 @@ class Session:
             self._publish(self._link.topics["clip"], encode())
         except SoundrangerError as error:
             self._link.say("clips", error)
+        else:
+            self._link.solved("clips")
 
     def _say_farewell(self) -> None:
         self._publish(self._link.topics["status"], self._link.offline, retain=True)

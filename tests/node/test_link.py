@@ -559,6 +559,20 @@ def test_an_ack_that_cannot_be_read_is_counted_and_told(link: Link, outbox: Outb
 
 
 @pytest.mark.slow
+def test_a_clip_that_cannot_be_sent_is_told_until_one_is(link: Link) -> None:
+    def broken() -> bytes:
+        raise MessageError("clip", "is no FLAC file")
+
+    link.start()
+    wait_until(lambda: link.connected)
+    link.give_clip(broken)
+    wait_until(lambda: link.problems)
+    assert link.problems == ["clip: is no FLAC file"]
+    link.give_clip(lambda: b"{}\nfLaC")
+    wait_until(lambda: not link.problems)
+
+
+@pytest.mark.slow
 def test_an_outbox_that_fails_does_not_end_the_connection(link: Link, outbox: Outbox, centre: Centre) -> None:
     link.start()
     wait_until(lambda: centre.statuses)
