@@ -38,7 +38,9 @@ def travel_time_s(
     along_wind = offset[..., 0] * wind_east_mps + offset[..., 1] * wind_north_mps
     margin = speed_mps**2 - wind_east_mps**2 - wind_north_mps**2
     squared_range = np.sum(offset**2, axis=-1)
-    time: Floats = (np.sqrt(along_wind**2 + margin * squared_range) - along_wind) / margin
+    root = np.sqrt(along_wind**2 + margin * squared_range)
+    # The squares of offsets below 1e-154 m are nothing, and the root is less than what it is the root of.
+    time: Floats = np.maximum(root - along_wind, 0.0) / margin
     return time
 
 

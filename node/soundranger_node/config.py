@@ -16,15 +16,12 @@ from soundranger_node.detector import DEFAULT_LIMIT_PER_MINUTE
 from soundranger_node.errors import InputError
 from soundranger_node.link import LinkSettings
 from soundranger_node.messages import Altitude, Celsius, Decibel, Latitude, Longitude, NodeName, Sigma
+from soundranger_node.outbox import MAX_AGE_DAYS, MAX_MB
 
 # A node whose clock nobody vouches for: what chrony or timesyncd reach on a home network at their worst.
 FREE_CLOCK_SIGMA_S = 0.05
 # What a microphone model's latency is known to, where it is known at all: about two samples at 48 kHz.
 LATENCY_SIGMA_S = 5e-5
-# Half a year of a busy node, and no strain on a small memory card.
-MAX_MB = 100.0
-# After a month nobody waits for a bang any more; a node in a remote place may be visited less often: set it then.
-MAX_AGE_DAYS = 31.0
 # A phone's GPS under open sky.
 POSITION_SIGMA_M = 5.0
 # Where a service keeps its state when its environment names no other place.

@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import Meta
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from soundranger_node.errors import BrokerError, InputError, MessageError, SoundrangerError
-from soundranger_node.messages import STATUS, ClipRequest, NodeStatus
+from soundranger_node.messages import LATEST_NS, MAX_SHORT_TEXT, STATUS, ClipRequest, ClockStatus, NodeStatus
 from soundranger_node.outbox import Outbox
 from soundranger_node.session import CONNECT_TIMEOUT_S, FAREWELL_S, Session, Waker
 from soundranger_node.tls import tls_problem
@@ -26,6 +27,8 @@ MAX_BACKOFF_S = 60.0
 JITTER_SHARE = 0.5
 # Clips that wait for the connection to take them, 192 kB each as a rule at 48 kHz: one for each round of a magazine.
 MAX_CLIPS = 30
+# Different sentences logged over one connection: more are somebody's flood of messages that cannot be read.
+MAX_SAID = 100
 
 # What a problem is about: a later one about the same takes its place.
 About = Literal["connection", "status", "acks", "requests", "publishing", "messages", "clips"]
@@ -84,6 +87,22 @@ def _both_statuses(status: NodeStatus) -> tuple[bytes, bytes]:
     return STATUS.encode(status), STATUS.encode(msgspec.structs.replace(status, online=False))
 
 
+def _least_of(status: NodeStatus, problem: str) -> NodeStatus:
+    """Return what every status has to say, and why this one says no more."""
+    return NodeStatus(
+        node=status.node,
+        online=status.online,
+        time_ns=min(max(status.time_ns, 0), LATEST_NS - 1),
+        version=status.version,
+        lat=status.lat,
+        lon=status.lon,
+        alt_m=status.alt_m,
+        position_sigma_m=status.position_sigma_m,
+        clock=ClockStatus(tier=status.clock.tier, good=status.clock.good),
+        problems=[problem[:MAX_SHORT_TEXT]],
+    )
+
+
 class Link:
     """One node's connection to its MQTT broker: reconnects for ever, sends what waits, newest first.
 
@@ -93,7 +112,7 @@ class Link:
 
     Raises:
         InputError: from the constructor: the TLS settings cannot be used.
-        MessageError: from the constructor: the status is not valid.
+        MessageError: from the constructor: the status is not valid, not even what every status has to say.
     """
 
     def __init__(
@@ -110,8 +129,10 @@ class Link:
             kind: node_topic(status.lat, status.lon, status.node, kind) for kind in NODE_TOPIC_KINDS
         }
         self.on_request = on_request
+        self._problems: dict[About, str] = {}
+        self._said: set[str] = set()
+        self._take_status(status)
         self.tls = tls_context(settings)
-        self.online, self.offline = _both_statuses(status)
         self.status_waits = threading.Event()
         self.clips: deque[Callable[[], bytes]] = deque()
         self.stopping = threading.Event()
@@ -121,8 +142,6 @@ class Link:
         self.connected = False
         # What the broker is known to speak; None until it was asked.
         self._protocol: MQTTProtocolVersion | None = None
-        self._problems: dict[About, str] = {}
-        self._said: set[str] = set()
         self._thread = threading.Thread(target=self._run, name=f"link {self.node}", daemon=True)
 
     @property
@@ -151,16 +170,13 @@ class Link:
     def give_status(self, status: NodeStatus) -> None:
         """Publish a status, now or when connected; the last one given is also the last will of the next connection.
 
-        One that is not valid is logged and dropped.
+        Of one that breaks the contract, what every status has to say is published, with the reason as its problem; one
+        that breaks it there too is dropped.
         """
-        try:
-            self.online, self.offline = _both_statuses(status)
-        except MessageError as error:
-            self.say("status", error)
-            return
-        self.solved("status")
-        self.status_waits.set()
-        self.waker.wake()
+        with suppress(MessageError):
+            self._take_status(status)
+            self.status_waits.set()
+            self.waker.wake()
 
     def give_clip(self, encode: Callable[[], bytes]) -> None:
         """Publish what `encode` returns in the link's thread, if there is a connection: a clip is never kept."""
@@ -184,7 +200,7 @@ class Link:
     def say(self, about: About, problem: SoundrangerError) -> None:
         """Note a problem until it is solved; log it once until the next good connection, however often it happens."""
         self._problems[about] = str(problem)
-        if str(problem) not in self._said:
+        if str(problem) not in self._said and len(self._said) < MAX_SAID:
             self._said.add(str(problem))
             _LOG.warning("%s: %s", self.node, problem)
 
@@ -199,6 +215,15 @@ class Link:
         self._said.clear()
         self._problems.clear()
         _LOG.info("%s: connected to %s", self.node, self.address)
+
+    def _take_status(self, status: NodeStatus) -> None:
+        try:
+            self.online, self.offline = _both_statuses(status)
+        except MessageError as error:
+            self.say("status", error)
+            self.online, self.offline = _both_statuses(_least_of(status, str(error)))
+        else:
+            self.solved("status")
 
     def _run(self) -> None:
         failures = 0
@@ -234,7 +259,7 @@ class Link:
             self.say("connection", BrokerError(self.address, problem))
         else:
             if not self.stopping.is_set() and not session.probes:
-                self.say("connection", session.refusal or self._unreachable("the connection was closed"))
+                self.say("connection", session.refusal or self._unreachable(session.ended))
         finally:
             self.connected = False
             self.clips.clear()

@@ -29,7 +29,10 @@ LATEST_NS = 4_102_444_800_000_000_000
 NodeName = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,64}\Z")]
 DetectionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}\Z")]
 EventId = DetectionId
-ShortText = Annotated[str, Meta(max_length=256)]
+# The most sentences about problems in a status.
+MAX_PROBLEMS = 16
+MAX_SHORT_TEXT = 256
+ShortText = Annotated[str, Meta(max_length=MAX_SHORT_TEXT)]
 LongText = Annotated[str, Meta(max_length=4096)]
 TermName = Annotated[str, Meta(min_length=1, max_length=32)]
 FeatureName = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -132,7 +135,7 @@ class NodeStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
     overflows: Count | None = None
     interruptions: Count | None = None
     uptime_s: Duration | None = None
-    problems: Annotated[list[ShortText], Meta(max_length=16)] | None = None
+    problems: Annotated[list[ShortText], Meta(max_length=MAX_PROBLEMS)] | None = None
     cpu_c: Celsius | None = None
     temperature_c: Celsius | None = None
     public_key: ShortText | None = None

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from soundranger_node.outbox_file import count_lost, is_damage, is_full, open_ou
 
 # Half a year of a busy node, and no strain on a small memory card.
 MAX_MB = 100.0
-# After a month nobody waits for a bang any more.
+# After a month nobody waits for a bang any more; a node in a remote place may be visited less often: set it then.
 MAX_AGE_DAYS = 31.0
 DAY_NS = 86_400_000_000_000
 # What memory holds while the disk takes nothing, about 10 MB: over an hour at the detector's limit of 120 a minute.
@@ -67,6 +67,16 @@ class _Insert:
 
     table: str
     values: tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a transaction does: rows that are more by table, what is lost by reason, and what of memory it writes."""
+
+    rows: Counter[str]
+    lost: Counter[str] = field(default_factory=Counter)
+    inserts: int = 0
+    forgotten: Sequence[str] = ()
 
 
 class Outbox:
@@ -121,16 +131,12 @@ class Outbox:
 
     def put(self, detection_id: str, time_ns: int, payload: bytes) -> None:
         """Keep a detection; when this returns without a `problem` it is on disk. One already here stays as it is."""
-        with self._lock:
-            self._hold(_Insert("detection", (detection_id, time_ns, payload)))
-            self._write()
+        self._put(_Insert("detection", (detection_id, time_ns, payload)))
 
     def put_undated(self, detection_id: str, moment: Moment, payload: bytes) -> None:
         """Keep a detection of which only the moment is known, as `put`."""
         when = (moment.boot, moment.monotonic_ns, moment.sigma_s)
-        with self._lock:
-            self._hold(_Insert("undated", (detection_id, *when, payload)))
-            self._write()
+        self._put(_Insert("undated", (detection_id, *when, payload)))
 
     def waiting_for_clock(self, limit: int) -> list[Undated]:
         """Return the oldest detections that wait for a good clock."""
@@ -141,12 +147,14 @@ class Outbox:
     def date(self, dated: Sequence[Dated]) -> None:
         """Let undated detections wait to be delivered from now on; those that are not here are left out."""
         with self._lock:
-            self._transact(lambda connection: self._date(connection, dated))
+            if dated:
+                self._transact(lambda connection: self._date(connection, dated))
 
     def drop_undated(self, ids: Sequence[str], reason: str) -> None:
         """Give up detections that wait for a good clock, and count them as lost to a reason."""
         with self._lock:
-            self._transact(lambda connection: self._drop_undated(connection, ids, reason))
+            if ids:
+                self._transact(lambda connection: self._drop_undated(connection, ids, reason))
 
     def count_lost(self, reason: str) -> None:
         """Count a detection that never came here."""
@@ -209,11 +217,13 @@ class Outbox:
         with self._lock:
             return self._rows[table] + sum(insert.table == table for insert in self._inserts)
 
-    def _hold(self, insert: _Insert) -> None:
-        if len(self._inserts) >= MAX_HELD:
-            self._inserts.popleft()
-            self._uncounted["disk"] += 1
-        self._inserts.append(insert)
+    def _put(self, insert: _Insert) -> None:
+        with self._lock:
+            if len(self._inserts) >= MAX_HELD:
+                self._inserts.popleft()
+                self._uncounted["disk"] += 1
+            self._inserts.append(insert)
+            self._write()
 
     def _waiting(self, query: str, number: int, limit: int) -> list[Waiting]:
         rows = self._read(query, (number, limit + len(self._forgotten)))
@@ -229,10 +239,9 @@ class Outbox:
             if not self._transact(self._write_batch):
                 return
 
-    def _write_batch(self, connection: sqlite3.Connection) -> Callable[[], None]:
+    def _write_batch(self, connection: sqlite3.Connection) -> _Change:
         inserts = list(islice(self._inserts, BATCH))
         forgotten = list(islice(self._forgotten, BATCH))
-        lost = Counter(self._uncounted)
         rows: Counter[str] = Counter()
         for number, insert in enumerate(inserts, self._last_number + 1):
             values = (number, *insert.values)
@@ -243,22 +252,7 @@ class Outbox:
         rows["detection"] -= connection.executemany("DELETE FROM detection WHERE id = ?", keys).rowcount
         trimmed = self._trim(connection)
         rows.subtract(trimmed)
-        lost["size"] += trimmed.total()
-        for reason, count in lost.items():
-            count_lost(connection, reason, count)
-        return lambda: self._written(inserts, forgotten, rows, lost)
-
-    def _written(
-        self, inserts: Sequence[_Insert], forgotten: Sequence[str], rows: Counter[str], lost: Counter[str]
-    ) -> None:
-        self._last_number += len(inserts)
-        for _ in inserts:
-            self._inserts.popleft()
-        for name in forgotten:
-            del self._forgotten[name]
-        self._uncounted.clear()
-        self._rows.update(rows)
-        self._counted += lost
+        return _Change(rows, Counter(size=trimmed.total()), len(inserts), forgotten)
 
     def _trim(self, connection: sqlite3.Connection) -> Counter[str]:
         """Delete the oldest detections until the file's used pages are within bounds; return how many, by table."""
@@ -277,7 +271,7 @@ class Outbox:
                 trimmed[table] += connection.execute(query, (last,)).rowcount
         return trimmed
 
-    def _expire(self, connection: sqlite3.Connection, before_ns: int) -> Callable[[], None]:
+    def _expire(self, connection: sqlite3.Connection, before_ns: int) -> _Change:
         """Delete what is older, looking only at the oldest: numbers follow the times but for steps of the clock."""
         expired = 0
         while True:
@@ -285,33 +279,23 @@ class Outbox:
                 "SELECT number, time_ns FROM detection ORDER BY number LIMIT ?", (BATCH,)
             ).fetchall()
             old = [(number,) for number, time_ns in rows if time_ns < before_ns]
-            expired += connection.executemany("DELETE FROM detection WHERE number = ?", old).rowcount if old else 0
+            expired += connection.executemany("DELETE FROM detection WHERE number = ?", old).rowcount
             if len(old) < BATCH:
                 break
-        return self._lose(connection, "age", Counter(detection=expired))
+        return _Change(Counter(detection=-expired), Counter(age=expired))
 
-    def _date(self, connection: sqlite3.Connection, dated: Sequence[Dated]) -> Callable[[], None]:
+    def _date(self, connection: sqlite3.Connection, dated: Sequence[Dated]) -> _Change:
         moved: Counter[str] = Counter()
         query = "INSERT OR IGNORE INTO detection SELECT number, id, ?, ? FROM undated WHERE id = ?"
         for one in dated:
             values = (one.time_ns, one.payload, one.id)
             moved["detection"] += connection.execute(query, values).rowcount
             moved["undated"] -= connection.execute("DELETE FROM undated WHERE id = ?", (one.id,)).rowcount
-        return lambda: self._rows.update(moved)
+        return _Change(moved)
 
-    def _drop_undated(self, connection: sqlite3.Connection, ids: Sequence[str], reason: str) -> Callable[[], None]:
-        keys = [(name,) for name in ids]
-        dropped = connection.executemany("DELETE FROM undated WHERE id = ?", keys).rowcount if keys else 0
-        return self._lose(connection, reason, Counter(undated=dropped))
-
-    def _lose(self, connection: sqlite3.Connection, reason: str, rows: Counter[str]) -> Callable[[], None]:
-        count_lost(connection, reason, rows.total())
-
-        def done() -> None:
-            self._rows.subtract(rows)
-            self._counted[reason] += rows.total()
-
-        return done
+    def _drop_undated(self, connection: sqlite3.Connection, ids: Sequence[str], reason: str) -> _Change:
+        dropped = connection.executemany("DELETE FROM undated WHERE id = ?", [(name,) for name in ids]).rowcount
+        return _Change(Counter(undated=-dropped), Counter({reason: dropped}))
 
     def _shrink(self, connection: sqlite3.Connection) -> None:
         page_bytes = scalar(connection, "PRAGMA page_size")
@@ -320,27 +304,39 @@ class Outbox:
             # Every step of the statement frees one page, and `execute` takes only the first.
             connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
 
-    def _transact(self, work: Callable[[sqlite3.Connection], Callable[[], None]]) -> bool:
-        """Do `work` in one transaction and, once that is on disk, what it returned; return whether it is."""
+    def _transact(self, work: Callable[[sqlite3.Connection], _Change]) -> bool:
+        """Do `work` in one transaction that also counts what is lost; return whether it is on disk."""
 
-        def transaction(connection: sqlite3.Connection) -> Callable[[], None]:
+        def transaction(connection: sqlite3.Connection) -> _Change:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                done = work(connection)
+                change = work(connection)
+                for reason, count in (change.lost + self._uncounted).items():
+                    count_lost(connection, reason, count)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            return done
+            return change
 
-        done = self._attempt(transaction)
-        if done is None:
-            return False
-        done()
+        change = self._attempt(transaction)
+        if change is not None:
+            self._follow(change)
+        return change is not None
+
+    def _follow(self, change: _Change) -> None:
+        """Let memory follow what is on disk now."""
+        self._last_number += change.inserts
+        for _ in range(change.inserts):
+            self._inserts.popleft()
+        for name in change.forgotten:
+            del self._forgotten[name]
+        self._rows.update(change.rows)
+        self._counted += change.lost + self._uncounted
+        self._uncounted.clear()
         if not self._inserts and not self._forgotten:
             self.problem = None
-        return True
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         """Do something with the file; return None where it cannot be done now, and note why.

@@ -1,8 +1,9 @@
-"""The outbox's file: opened or made, checked, and set aside where it is damaged, with what can be read of it kept."""
+"""The outbox's file: opened or made, checked, and set aside where it is damaged or old, with what it holds kept."""
 
 import errno
 import logging
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -43,7 +44,13 @@ CREATE TABLE IF NOT EXISTS undated (
 CREATE TABLE IF NOT EXISTS lost (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 COMMIT;
 """
-TABLES = ("detection", "undated", "lost")
+COLUMNS = {
+    "detection": ("number", "id", "time_ns", "payload"),
+    "undated": ("number", "id", "boot", "monotonic_ns", "sigma_s", "payload"),
+    "lost": ("reason", "count"),
+}
+# What every outbox had, also the first, which had no application id.
+FIRST_COLUMNS = frozenset({"id", "time_ns", "topic", "payload"})
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,7 +58,8 @@ _LOG = logging.getLogger(__name__)
 def open_outbox(path: Path) -> sqlite3.Connection:
     """Return a connection to the outbox, which is made where there is none.
 
-    A damaged one is renamed to `<path>.damaged-1` (2, 3), and what can be read of it is put into a new one.
+    One that is damaged, or that another version made, is renamed to `<path>.damaged-1` (2, 3), and what can be read of
+    it is put into a new one.
 
     Raises:
         InputError: it is another program's database.
@@ -63,11 +71,15 @@ def open_outbox(path: Path) -> sqlite3.Connection:
         # Somebody pulled the plug between the two renamings.
         new.replace(path)
     try:
-        return _opened(path)
+        connection = _opened(path)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
-        return _replaced(path, error)
+        return _replaced(path, f"is damaged ({error})")
+    if all(_columns(connection, table) == columns for table, columns in COLUMNS.items()):
+        return connection
+    connection.close()
+    return _replaced(path, "was made by another version")
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -108,12 +120,14 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _is_outbox(path: Path, connection: sqlite3.Connection) -> bool:
-    """Return whether the schema is there; then nothing is written, for the disk may be full.
+    """Return whether an outbox is there; then nothing is written, for the disk may be full.
 
     Raises:
         InputError: it is a sound database, but not an outbox: to rename it would be another program's loss.
     """
     if scalar(connection, "PRAGMA application_id") == APPLICATION_ID:
+        return True
+    if set(_columns(connection, "detection")) == FIRST_COLUMNS:
         return True
     if scalar(connection, "SELECT COUNT(*) FROM sqlite_master"):
         remedy = "let [outbox] path name another file, or move this one away"
@@ -130,8 +144,8 @@ def _check(connection: sqlite3.Connection) -> None:
         raise error
 
 
-def _replaced(path: Path, error: sqlite3.Error) -> sqlite3.Connection:
-    """Put what can be read into a new file before the damaged one goes: the power may fail at any moment."""
+def _replaced(path: Path, why: str) -> sqlite3.Connection:
+    """Put what can be read into a new file before the old one goes: the power may fail at any moment."""
     new = _beside(path, NEW)
     for suffix in SUFFIXES:
         _beside(new, suffix).unlink(missing_ok=True)
@@ -139,7 +153,7 @@ def _replaced(path: Path, error: sqlite3.Error) -> sqlite3.Connection:
         saved = _salvage(path, connection)
     aside = _set_aside(path)
     new.replace(path)
-    _LOG.error("%s: is damaged (%s); it is now %s, and %d detections of it are saved", path, error, aside.name, saved)
+    _LOG.error("%s: %s; it is now %s, and %d detections of it are saved", path, why, aside.name, saved)
     return _opened(path)
 
 
@@ -160,17 +174,17 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _salvage(path: Path, connection: sqlite3.Connection) -> int:
-    """Copy what can be read of a damaged outbox into a new one; return the number of detections.
+    """Copy what can be read of an outbox into a new one; return the number of detections.
 
-    What the damaged one's indices list beyond that is counted as lost.
+    What the old one's indices list beyond that is counted as lost.
     """
     with closing(sqlite3.connect(path, isolation_level=None)) as damaged:
         # Else SQLite reads nothing of a file that is shorter than its header says.
         damaged.execute("PRAGMA writable_schema = ON")
         connection.execute("BEGIN IMMEDIATE")
-        for table in TABLES:
-            for row in _readable(damaged, table):
-                marks = ", ".join("?" * len(row))
+        for table, columns in COLUMNS.items():
+            marks = ", ".join("?" * len(columns))
+            for row in _readable(damaged, table, columns):
                 # A row of another type than it should be is no row of ours.
                 with suppress(sqlite3.Error):
                     connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608 - constants
@@ -192,13 +206,20 @@ def count_lost(connection: sqlite3.Connection, reason: str, count: int) -> None:
         connection.execute(query, (reason, count))
 
 
-def _readable(damaged: sqlite3.Connection, table: str) -> list[tuple[object, ...]]:
+def _columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
+    """Return the names of a table's columns; none where there is no such table."""
+    return tuple(name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)))
+
+
+def _readable(damaged: sqlite3.Connection, table: str, columns: Iterable[str]) -> list[tuple[object, ...]]:
     """Return the rows before the first damaged page and those after the last one."""
+    # Another name of `number`, and what stands for it in an outbox that had none.
+    names = ", ".join("rowid" if name == "number" else name for name in columns)
     rows: list[tuple[object, ...]] = []
     for order in ("ASC", "DESC"):
         with suppress(sqlite3.Error):
             # Row by row: what was read before the error counts.
-            for row in damaged.execute(f"SELECT * FROM {table} ORDER BY 1 {order}"):  # noqa: S608 - constants
+            for row in damaged.execute(f"SELECT {names} FROM {table} ORDER BY 1 {order}"):  # noqa: S608 - constants
                 rows.append(row)  # noqa: PERF402 - a comprehension would lose them
     return rows
 

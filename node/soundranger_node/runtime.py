@@ -12,7 +12,7 @@ from soundranger_node.blocks import Block, Moment, Source, Timing, Undatable
 from soundranger_node.clips import Clips
 from soundranger_node.errors import MessageError
 from soundranger_node.link import Link
-from soundranger_node.messages import DETECTION, EARLIEST_NS, NodeStatus
+from soundranger_node.messages import DETECTION, EARLIEST_NS, MAX_PROBLEMS, MAX_SHORT_TEXT, NodeStatus
 from soundranger_node.outbox import Dated, Outbox, Undated
 from soundranger_node.pipeline import Heard, dated
 
@@ -24,9 +24,6 @@ ATTEND_S = 1.0
 DATED_AT_ONCE = 100
 # How long `close` waits for `run` to take in the last block and flush the pipeline.
 RUN_END_S = 10.0
-# What the contract allows: longer, and the status would not be valid.
-MAX_PROBLEMS = 16
-MAX_PROBLEM_LENGTH = 256
 # Why a detection is lost, where the outbox does not know it by itself.
 INVALID = "invalid"
 UNDATABLE = "undatable"
@@ -85,10 +82,16 @@ class Node:
         self._clips = clips
         self._retrospect = retrospect
         self._heard = heard
+        self._said_invalid = False
         self._idle = threading.Event()
         self._idle.set()
         self._closing = threading.Event()
         self._attending = threading.Thread(target=self._attend, name=f"attend {link.node}", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether both threads beside `run` are at work."""
+        return self._link.alive and self._attending.is_alive()
 
     def run(self) -> None:
         """Work until the source ends or `close` is called; the link goes on until `close`, to empty the outbox.
@@ -132,7 +135,8 @@ class Node:
             try:
                 self._put(one)
             except MessageError as error:
-                self._count_invalid(error)
+                self._say_invalid(error)
+                self._outbox.count_lost(INVALID)
             else:
                 self._link.wake()
 
@@ -145,47 +149,47 @@ class Node:
             payload = DETECTION.encode(replace(detection, time_ns=EARLIEST_NS))
             self._outbox.put_undated(detection.id, heard.undated, payload)
 
-    def _count_invalid(self, error: MessageError) -> None:
-        if INVALID not in self._outbox.lost_to:
+    def _say_invalid(self, error: MessageError) -> None:
+        """Log the first one; the outbox counts them all."""
+        if not self._said_invalid:
             _LOG.error("a detection is lost: %s", error)
-        self._outbox.count_lost(INVALID)
+        self._said_invalid = True
 
     def _attend(self) -> None:
         next_status_s = time.monotonic()
         while True:
-            if self._retrospect is not None:
-                self._date_waiting(self._retrospect)
+            more = self._retrospect is not None and self._date_some(self._retrospect)
             now_s = time.monotonic()
             if now_s >= next_status_s:
                 status = self._status()
                 self._outbox.upkeep(status.time_ns if status.clock.good else None)
                 self._link.give_status(status)
                 next_status_s = now_s + STATUS_INTERVAL_S
-            if self._closing.wait(ATTEND_S):
+            if self._closing.wait(0 if more else ATTEND_S):
                 return
 
-    def _date_waiting(self, retrospect: Retrospect) -> None:
-        """Date what waits for a good clock, as far as it can be dated by now."""
-        while waiting := self._outbox.waiting_for_clock(DATED_AT_ONCE):
-            before = self._outbox.undated
-            known: list[Dated] = []
-            gone: dict[str, list[str]] = {UNDATABLE: [], INVALID: []}
-            for one in waiting:
-                timing = retrospect.redate(one.moment)
-                if timing is Undatable.EVER:
-                    gone[UNDATABLE].append(one.id)
-                elif isinstance(timing, Timing):
-                    try:
-                        known.append(_dated(one, timing))
-                    except MessageError as error:
-                        _LOG.error("a detection is lost: %s", error)
-                        gone[INVALID].append(one.id)
-            self._outbox.date(known)
-            for reason, ids in gone.items():
-                self._outbox.drop_undated(ids, reason)
+    def _date_some(self, retrospect: Retrospect) -> bool:
+        """Date the oldest that wait for a good clock, or give them up; return whether the next may go the same way."""
+        waiting = self._outbox.waiting_for_clock(DATED_AT_ONCE)
+        known: list[Dated] = []
+        gone: dict[str, list[str]] = {UNDATABLE: [], INVALID: []}
+        for one in waiting:
+            timing = retrospect.redate(one.moment)
+            if timing is Undatable.EVER:
+                gone[UNDATABLE].append(one.id)
+            elif isinstance(timing, Timing):
+                try:
+                    known.append(_dated(one, timing))
+                except MessageError as error:
+                    self._say_invalid(error)
+                    gone[INVALID].append(one.id)
+        before = self._outbox.undated
+        self._outbox.date(known)
+        for reason, ids in gone.items():
+            self._outbox.drop_undated(ids, reason)
+        if known:
             self._link.wake()
-            if self._outbox.undated > before - len(waiting):
-                return
+        return len(waiting) == DATED_AT_ONCE and self._outbox.undated <= before - len(waiting)
 
 
 def _dated(waiting: Undated, timing: Timing) -> Dated:
@@ -200,4 +204,4 @@ def _dated(waiting: Undated, timing: Timing) -> Dated:
 
 def problems(found: Iterable[str | None]) -> list[str] | None:
     """Return what does not work just now as a status can carry it: as much as the contract allows, None for nothing."""
-    return [problem[:MAX_PROBLEM_LENGTH] for problem in found if problem is not None][:MAX_PROBLEMS] or None
+    return [problem[:MAX_SHORT_TEXT] for problem in found if problem is not None][:MAX_PROBLEMS] or None

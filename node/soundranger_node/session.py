@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # What most brokers allow a client without being asked, mosquitto among them.
 MAX_IN_FLIGHT = 20
+# A broker that confirms nothing for so long takes nothing any more, though it may still answer pings: twice what the
+# keep-alive leaves a thin line to move a clip.
+CONFIRM_S = 60.0
 # A dead connection is noticed, and the last will sent, within about twice this.
 KEEPALIVE_S = 15
 # How long a broker may take to accept a TCP connection.
@@ -32,6 +35,7 @@ FAREWELL_S = 2.0
 
 QOS = 1
 UNSUPPORTED_PROTOCOL = "Unsupported protocol version"
+NO_ANSWER = "Keep alive timeout"
 SESSION_TAKEN_OVER = "Session taken over"
 # Only MQTT 5 tells, and not every broker that speaks it.
 NOBODY_LISTENS = "No matching subscribers"
@@ -85,10 +89,15 @@ class Session:
         self.accepted = False
         self.refusal: BrokerError | None = None
         self.refuses_protocol = False
+        self.ended = "the connection was closed"
         self._link = link
         self._sending = Sending(link.outbox)
+        # How many messages may be unconfirmed at once: MQTT 5 lets a broker allow fewer.
+        self._window = MAX_IN_FLIGHT
         # The message ids that the broker has not confirmed yet, and what they carry: a detection's id, or nothing.
         self._unconfirmed: dict[int, str | None] = {}
+        # When it last confirmed one, or had none to confirm.
+        self._confirmed_s = 0.0
         self._last_error = ""
         self._client = self._new_client(protocol)
 
@@ -97,7 +106,7 @@ class Session:
 
         Raises:
             OSError: the broker cannot be reached.
-            BrokerError: it does not trust us.
+            BrokerError: it does not trust us, or confirms nothing any more.
         """
         settings = self._link.settings
         self._client.connect(settings.host, settings.port, keepalive=KEEPALIVE_S)
@@ -105,6 +114,7 @@ class Session:
             while self._client.socket() is not None and not self._is_over():
                 self._turn(POLL_S)
                 if self.accepted:
+                    self._refuse_silence()
                     self._send_status()
                     self._send_detections()
                     self._send_clips()
@@ -156,20 +166,30 @@ class Session:
             client.loop_write()
         client.loop_misc()
 
+    def _refuse_silence(self) -> None:
+        if self._unconfirmed and time.monotonic() - self._confirmed_s > CONFIRM_S:
+            problem = f"has confirmed nothing of what we publish for {CONFIRM_S:g} s"
+            raise BrokerError(self._link.address, problem, "restart the broker; detections wait in the outbox")
+
+    @property
+    def _room(self) -> int:
+        return self._window - len(self._unconfirmed)
+
     def _publish(self, topic: str, payload: bytes, detection: str | None = None, *, retain: bool = False) -> None:
         published = self._client.publish(topic, payload, qos=QOS, retain=retain)
         if published.rc is MQTTErrorCode.MQTT_ERR_SUCCESS:
+            if not self._unconfirmed:
+                self._confirmed_s = time.monotonic()
             self._unconfirmed[published.mid] = detection
 
     def _send_status(self) -> None:
-        if self._link.status_waits.is_set():
+        if self._room > 0 and self._link.status_waits.is_set():
             self._link.status_waits.clear()
             self._publish(self._link.topics["status"], self._link.online, retain=True)
 
     def _send_detections(self) -> None:
-        room = MAX_IN_FLIGHT - len(self._unconfirmed)
-        if room > 0:
-            for waiting in self._sending.due(room, time.monotonic()):
+        if self._room > 0:
+            for waiting in self._sending.due(self._room, time.monotonic()):
                 self._publish(self._link.topics["detection"], waiting.payload, waiting.id)
 
     def _send_clips(self) -> None:
@@ -181,6 +201,8 @@ class Session:
             self._publish(self._link.topics["clip"], encode())
         except SoundrangerError as error:
             self._link.say("clips", error)
+        else:
+            self._link.solved("clips")
 
     def _say_farewell(self) -> None:
         self._publish(self._link.topics["status"], self._link.offline, retain=True)
@@ -188,7 +210,7 @@ class Session:
         while self._unconfirmed and self._client.socket() is not None and time.monotonic() < end_s:
             self._turn(end_s - time.monotonic())
 
-    def _on_connect(self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _p: Any) -> None:
+    def _on_connect(self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, allowed: Any) -> None:
         self.answered = True
         if reason.is_failure:
             self.refuses_protocol = str(reason) == UNSUPPORTED_PROTOCOL
@@ -198,6 +220,7 @@ class Session:
         if self.probes:
             return
         self.accepted = True
+        self._window = min(MAX_IN_FLIGHT, getattr(allowed, "ReceiveMaximum", MAX_IN_FLIGHT))
         topics = [self._link.topics["ack"]]
         if self._link.on_request is not None:
             topics.append(self._link.topics["request"])
@@ -208,6 +231,8 @@ class Session:
         if flags.is_disconnect_packet_from_server:
             remedy = "give every node a name of its own" if str(reason) == SESSION_TAKEN_OVER else ""
             self.refusal = BrokerError(self._link.address, f"ended the connection ({reason})", remedy)
+        elif str(reason) == NO_ANSWER:
+            self.ended = "it does not answer"
 
     def _on_subscribe(self, _client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Properties) -> None:
         """Say what we may not listen to; `reasons` has the order of the subscriptions."""
@@ -223,15 +248,16 @@ class Session:
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _p: Properties) -> None:
         detection_id = self._unconfirmed.pop(mid, None)
+        self._confirmed_s = time.monotonic()
         if reason.is_failure:
             self._link.refused += 1
             problem = f"does not take what we publish ({reason})"
             remedy = "let this user write below soundranger/1/node"
             self._link.say("publishing", BrokerError(self._link.address, problem, remedy))
             return
-        self._link.solved("publishing")
         if detection_id is None:
             return
+        self._link.solved("publishing")
         if self._link.settings.delivery == "broker":
             self._deliver([detection_id])
         elif str(reason) == NOBODY_LISTENS:

@@ -157,7 +157,7 @@ class Station:
         )
         clips = Clips(microphone.sample_rate_hz, self._clock) if settings.clips.allowed else None
         link = Link(settings.mqtt, self._outbox, self._status(pipeline, []), clips.ask if clips else None)
-        watchdog = Watchdog(self._manager, beat_interval_s(os.environ, os.getpid()), lambda: link.alive)
+        watchdog = Watchdog(self._manager, beat_interval_s(os.environ, os.getpid()), lambda: node.alive)
         node = Node(
             self._source,
             pipeline,

@@ -274,6 +274,35 @@ def test_health_is_shown_by_shape_and_counted(desk: Visit) -> None:
     expect(desk.page.locator("#content")).to_contain_text(re.compile("61.5.dBFS"))
 
 
+def test_an_opened_node_says_what_does_not_work_and_what_it_has_lost(desk: Visit) -> None:
+    problem = "microphone: is unplugged; plug it in"
+    desk.hub.publish(
+        status(
+            "mill-2",
+            clock=ClockStatus(tier="free", good=False, source="kernel", why="nobody has set the clock"),
+            undated=12,
+            lost=5,
+            lost_to={"size": 3, "undatable": 2},
+            interruptions=4,
+            problems=[problem, "the place is still being surveyed in"],
+        )
+    )
+    desk.open("/#node/mill-2")
+    expect(desk.page.locator(".reason")).to_have_text([problem, "the place is still being surveyed in"])
+    told = " ".join(desk.page.locator("#content").inner_text().split())
+    for part in (
+        "Clock free, not good yet",
+        "Clock, in words nobody has set the clock",
+        "Waiting for the clock 12",
+        "Lost 5 (size 3, undatable 2)",
+        "Interruptions 4",
+    ):
+        assert part in told
+    desk.page.goto(desk.page.url.replace("mill-2", "mill-1"))
+    expect(desk.page.locator("h2")).to_have_text("mill-1")
+    assert "Interruptions" not in desk.page.locator("#content").inner_text()
+
+
 def test_a_script_in_a_name_or_a_text_is_shown_as_text(desk: Visit) -> None:
     script = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
     # Decoding would refuse such a name; the page must not depend on that.
@@ -396,6 +425,11 @@ def test_the_outline_has_the_axes_and_the_bearing_of_the_ellipse(desk: Visit, be
 def test_nothing_is_wider_than_a_phone_and_all_that_is_tapped_is_large_enough(phone: Visit, view: str) -> None:
     long_text = "w" * 200
     phone.hub.publish(status(long_text[:64], version=long_text))
+    phone.hub.publish(
+        status(
+            "mill-1", problems=[long_text], clock=ClockStatus(tier="free", why=long_text), lost=1, lost_to={"w" * 32: 1}
+        )
+    )
     phone.hub.publish(event(label=long_text, reason=long_text, silent=[long_text[:64]]))
     phone.open(f"/{view}")
     assert phone.overflow_px() == 0

@@ -12,16 +12,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
 
 from soundranger_node import session as session_module
 from soundranger_node.errors import InputError, MessageError
-from soundranger_node.link import Link, LinkSettings, backoff_s, tls_context
+from soundranger_node.link import MAX_SAID, Link, LinkSettings, backoff_s, tls_context
 from soundranger_node.messages import ACK, STATUS, Ack, ClockStatus, NodeStatus
 from soundranger_node.outbox import Outbox
 from soundranger_node.sending import MAX_UNACKED
@@ -95,6 +96,53 @@ class Centre:
         self.detections.append(name)
         if self.acks:
             client.publish(ACK_TOPIC, ACK.encode(Ack(detections=[name])), qos=1)
+
+
+class MuteBroker:
+    """Accepts every connection, allows four unconfirmed messages, and confirms none; speaks MQTT 5, if it `answers`.
+
+    `published` has the number of messages that came over each connection.
+    """
+
+    def __init__(self, *, answers: bool = True) -> None:
+        self._answers = answers
+        self.published: list[int] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join(PATIENCE_S)
+        self._server.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._server.accept()
+                self.published.append(0)
+                with connection, connection.makefile("rb") as stream:
+                    while self._take(connection, stream):
+                        pass
+
+    def _take(self, connection: socket.socket, stream: BinaryIO) -> bool:
+        """Read one packet; return whether there was one."""
+        head = stream.read(1)
+        if not head:
+            return False
+        length, scale, byte = 0, 1, 0x80
+        while byte & 0x80:
+            byte = stream.read(1)[0]
+            length += (byte & 0x7F) * scale
+            scale *= 0x80
+        stream.read(length)
+        kind = head[0] >> 4
+        if kind == PacketTypes.CONNECT and self._answers:
+            receive_maximum = b"\x21\x00\x04"
+            connection.sendall(b"\x20\x06\x00\x00\x03" + receive_maximum)
+        self.published[-1] += kind == PacketTypes.PUBLISH
+        return True
 
 
 @pytest.fixture
@@ -283,6 +331,31 @@ def test_a_publication_that_the_broker_denies_stays_in_the_outbox(
 
 
 @pytest.mark.slow
+def test_a_status_that_is_taken_does_not_hide_that_detections_are_denied(
+    mosquitto: "Mosquitto", outbox: Outbox, tmp_path: Path
+) -> None:
+    (tmp_path / "acl").write_text("topic read #\ntopic write soundranger/1/node/+/+/status\n")
+    (tmp_path / "acl").chmod(0o600)
+    mosquitto.stop()
+    mosquitto.configure("allow_anonymous true", f"acl_file {tmp_path / 'acl'}")
+    mosquitto.start()
+    centre = Centre(mosquitto.port)
+    link = Link(LinkSettings(mosquitto.host, mosquitto.port), outbox, STATUS_NOW)
+    put(outbox, 1)
+    link.start()
+    wait_until(lambda: link.refused)
+    link.give_status(STATUS_NOW)
+    wait_until(lambda: len(centre.statuses) == 2)
+    # Once this one is there, the one before is confirmed.
+    link.give_status(STATUS_NOW)
+    wait_until(lambda: len(centre.statuses) == 3)
+    assert len(link.problems) == 1
+    assert "does not take what we publish" in link.problems[0]
+    link.close()
+    centre.close()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["kill", "stop"])
 @pytest.mark.parametrize("old", [False, True], ids=["MQTT 5", "MQTT 3.1.1"])
 def test_a_broker_that_dies_in_mid_stream_loses_nothing(
@@ -318,6 +391,45 @@ def test_a_broker_that_is_not_there_yet_is_said_once_and_waited_for(
     assert len(problems) == 1
     assert f"roof: mqtt://127.0.0.1:{mosquitto.port}: cannot be reached" in problems[0]
     centre.close()
+
+
+@pytest.mark.slow
+def test_a_broker_that_confirms_nothing_gets_no_more_than_it_allows_and_is_tried_anew(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(session_module, "CONFIRM_S", 1.0)
+    broker = MuteBroker()
+    link = Link(LinkSettings("127.0.0.1", broker.port), outbox, STATUS_NOW)
+    put(outbox, *range(50))
+    link.start()
+    # The first only asks for the protocol.
+    wait_until(lambda: len(broker.published) >= 2 and broker.published[1] == 4)
+    put(outbox, 100)
+    link.wake()
+    link.give_status(STATUS_NOW)
+    wait_until(lambda: len(broker.published) >= 4)
+    assert broker.published[:3] == [0, 4, 4]
+    assert any("has confirmed nothing of what we publish for 1 s" in message for message in caplog.messages)
+    assert outbox.depth == 51
+    link.close()
+    broker.close()
+
+
+@pytest.mark.slow
+def test_a_broker_that_accepts_connections_and_never_answers_is_said_once_to_do_so(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(session_module, "KEEPALIVE_S", 1)
+    broker = MuteBroker(answers=False)
+    link = Link(LinkSettings("127.0.0.1", broker.port), outbox, STATUS_NOW)
+    put(outbox, 1)
+    link.start()
+    wait_until(lambda: link.problems)
+    assert "cannot be reached (it does not answer); detections wait" in link.problems[0]
+    wait_until(lambda: len(broker.published) >= 4)
+    assert len(caplog.messages) == 1
+    link.close()
+    broker.close()
 
 
 @pytest.mark.slow
@@ -358,6 +470,49 @@ def test_a_status_that_is_not_valid_is_dropped_and_nothing_else(link: Link, outb
     link.wake()
     wait_until(lambda: outbox.depth == 0)
     assert {status.noise_dbfs for status in centre.statuses} == {None}
+
+
+BROKEN = [
+    {"clock": ClockStatus(tier="gps", sigma_s=float("nan"))},
+    {"clock": ClockStatus(tier="gps", why="w" * 5000)},
+    {"clock": ClockStatus(tier="gps"), "time_ns": 2**63 - 1},
+    {"clock": ClockStatus(tier="gps"), "lost_to": {"": 1}},
+    {"clock": ClockStatus(tier="gps"), "problems": ["x" * 300]},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: list(broken)[-1])
+def test_a_status_that_breaks_the_contract_makes_no_node_silent(
+    link: Link, centre: Centre, broken: dict[str, Any]
+) -> None:
+    link.start()
+    wait_until(lambda: centre.statuses)
+    link.give_status(msgspec.structs.replace(STATUS_NOW, **{"time_ns": NOW_NS + 1, "noise_dbfs": -40.0, **broken}))
+    wait_until(lambda: len(centre.statuses) == 2)
+    told = centre.statuses[-1]
+    assert told.online
+    assert told.time_ns > NOW_NS
+    assert told.clock == ClockStatus(tier="gps")
+    assert told.noise_dbfs is None
+    assert told.problems == [problem[:256] for problem in link.problems]
+    assert "NodeStatus" in told.problems[0]
+    link.give_status(STATUS_NOW)
+    wait_until(lambda: len(centre.statuses) == 3)
+    assert (centre.statuses[-1], link.problems) == (STATUS_NOW, [])
+
+
+@pytest.mark.slow
+def test_a_flood_of_messages_that_cannot_be_read_does_not_fill_the_log(
+    link: Link, centre: Centre, caplog: pytest.LogCaptureFixture
+) -> None:
+    link.start()
+    wait_until(lambda: centre.statuses)
+    flood = 3 * MAX_SAID
+    for length in range(flood):
+        centre.publish(ACK_TOPIC, bytes(17_000 + length))
+    wait_until(lambda: link.unreadable == flood)
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == MAX_SAID
 
 
 @pytest.mark.slow
@@ -401,6 +556,20 @@ def test_an_ack_that_cannot_be_read_is_counted_and_told(link: Link, outbox: Outb
     wait_until(lambda: outbox.depth == 0)
     assert link.unreadable == 4
     assert any("Ack" in problem for problem in link.problems)
+
+
+@pytest.mark.slow
+def test_a_clip_that_cannot_be_sent_is_told_until_one_is(link: Link) -> None:
+    def broken() -> bytes:
+        raise MessageError("clip", "is no FLAC file")
+
+    link.start()
+    wait_until(lambda: link.connected)
+    link.give_clip(broken)
+    wait_until(lambda: link.problems)
+    assert link.problems == ["clip: is no FLAC file"]
+    link.give_clip(lambda: b"{}\nfLaC")
+    wait_until(lambda: not link.problems)
 
 
 @pytest.mark.slow

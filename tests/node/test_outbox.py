@@ -27,6 +27,20 @@ EVERYTHING = 1_000_000
 TOP = 2**62
 NOW_NS = 1_700_000_000_000_000_000
 MOMENT = Moment("boot", 5_000, 1e-3)
+# As the first release made it, and as the second did, which knew the topic of each detection.
+EARLIER_SCHEMAS = [
+    "CREATE TABLE detection (id TEXT PRIMARY KEY, time_ns INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB)",
+    f"""
+    PRAGMA application_id = {outbox_file.APPLICATION_ID};
+    CREATE TABLE detection (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time_ns INTEGER NOT NULL, topic TEXT NOT NULL,
+        payload BLOB NOT NULL) STRICT;
+    CREATE TABLE undated (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, boot TEXT NOT NULL, monotonic_ns INTEGER NOT NULL,
+        sigma_s REAL NOT NULL, payload BLOB NOT NULL) STRICT;
+    CREATE TABLE lost (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+    """,
+]
 PUT_AND_FORGET = """
 import random, sys
 from pathlib import Path
@@ -294,6 +308,27 @@ def test_a_full_disk_loses_nothing_and_says_so(small_disk: Path, caplog: pytest.
     outbox.close()
 
 
+def test_what_needs_no_room_does_not_hide_that_the_disk_is_full(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(small_disk / "outbox.sqlite")
+    for number in range(20):
+        outbox.put_undated(f"u-{number}", MOMENT, b"")
+    fill_up(small_disk / "ballast")
+    dated = [Dated(f"u-{number}", NOW_NS, b"x" * 3000) for number in range(20)]
+    for _ in range(3):
+        outbox.date(dated)
+        outbox.date([])
+        outbox.drop_undated([], "undatable")
+        assert "disk is full" in (outbox.problem or "")
+    assert (outbox.depth, outbox.undated) == (0, 20)
+    assert sum("disk is full" in message for message in caplog.messages) == 1
+    (small_disk / "ballast").unlink()
+    outbox.date(dated)
+    assert (outbox.depth, outbox.undated, outbox.problem) == (20, 0, None)
+    outbox.close()
+
+
 def test_on_a_full_disk_an_outbox_opens_and_what_it_holds_can_be_sent(small_disk: Path) -> None:
     first = Outbox(small_disk / "outbox.sqlite")
     fill(first, 1, 2)
@@ -437,6 +472,49 @@ def test_a_power_cut_while_a_damaged_file_is_replaced_loses_nothing_that_could_b
     outbox = Outbox(full)
     assert 180 <= outbox.depth < 200
     assert outbox.depth + outbox.lost_to["damage"] == 200
+    outbox.close()
+
+
+@pytest.mark.parametrize("schema", EARLIER_SCHEMAS)
+def test_what_waits_in_the_outbox_of_an_earlier_version_is_kept_in_its_order(
+    schema: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.parent.mkdir()
+    earlier = sqlite3.connect(path)
+    earlier.executescript(schema)
+    earlier.executemany(
+        "INSERT INTO detection (id, time_ns, topic, payload) VALUES (?, ?, 'soundranger/1/node/a/n/detection', ?)",
+        [(f"n-{number}", NOW_NS, b"payload") for number in (9, 1, 5)],
+    )
+    earlier.commit()
+    earlier.close()
+    outbox = Outbox(path)
+    assert waiting(outbox) == names(5, 1, 9)
+    assert outbox.before(TOP, 1)[0].payload == b"payload"
+    assert (outbox.undated, outbox.lost_to) == (0, {})
+    assert any("was made by another version" in message and "damaged-1" in message for message in caplog.messages)
+    fill(outbox, 2000)
+    outbox.close()
+    again = Outbox(path)
+    assert waiting(again) == ["n-2000", *names(5, 1, 9)]
+    assert sum("another version" in message for message in caplog.messages) == 1
+    again.close()
+
+
+def test_what_a_later_version_keeps_beyond_this_one_does_not_stop_the_node(path: Path) -> None:
+    later = Outbox(path)
+    fill(later, 1)
+    later.put_undated("u-1", MOMENT, b"payload")
+    later.count_lost("invalid")
+    assert later._connection is not None
+    later._connection.execute("ALTER TABLE undated ADD COLUMN sun REAL NOT NULL DEFAULT 0")
+    later.close()
+    outbox = Outbox(path)
+    assert (waiting(outbox), outbox.lost_to) == (names(1), {"invalid": 1})
+    (one,) = outbox.waiting_for_clock(10)
+    assert (one.id, one.moment, one.payload) == ("u-1", MOMENT, b"payload")
+    outbox.put_undated("u-2", MOMENT, b"")
+    assert (outbox.undated, outbox.problem) == (2, None)
     outbox.close()
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
@@ -264,6 +264,32 @@ def test_a_detection_that_breaks_the_contract_is_counted_said_once_and_does_not_
 
 
 @pytest.mark.slow
+def test_a_detection_that_was_lost_in_an_earlier_life_does_not_hide_the_next(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = build(source=Ticking(blocks=3), bad=frozenset({20}))
+    parts.outbox.count_lost("invalid")
+    parts.node.run()
+    assert parts.outbox.lost_to == {"invalid": 2}
+    assert sum("a detection is lost" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_node_of_which_a_thread_has_died_is_not_alive(build: Build, heard: Received) -> None:
+    parts = build()
+    thread = threading.Thread(target=parts.node.run)
+    thread.start()
+    wait_until(lambda: heard.statuses)
+    assert parts.node.alive
+    parts.node._retrospect = cast("Retrospect", "none that could date anything")
+    parts.outbox.put_undated("u-1", Moment("boot", 1, 1e-3), b"")
+    wait_until(lambda: not parts.node.alive)
+    parts.source.close()
+    thread.join()
+
+
+@pytest.mark.slow
 def test_the_status_comes_again_after_its_interval(
     build: Build, heard: Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +344,32 @@ def test_what_was_heard_before_the_clock_was_set_is_sent_once_it_is_with_its_rig
     one = heard.detections[0]
     assert (one.time_ns, one.clock) == (NOW_NS + 7_000, "ntp")
     assert one.sigma_terms_s == {"clock": 0.01, "read": 1e-4, "onset": 3e-4}
+
+
+@dataclass
+class SlowClock(ClockSetLater):
+    """The same on a slow computer."""
+
+    def redate(self, moment: Moment) -> Timing | Undatable:
+        time.sleep(0.002)
+        return super().redate(moment)
+
+
+@pytest.mark.slow
+def test_while_many_are_dated_the_status_goes_on_and_the_node_can_be_closed(
+    build: Build, heard: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soundranger_node.runtime.STATUS_INTERVAL_S", 0.1)
+    monkeypatch.setattr("soundranger_node.runtime.DATED_AT_ONCE", 10)
+    parts = build(source=Ticking(blocks=0), retrospect=SlowClock("this-boot", ahead_ns=NOW_NS))
+    for number in range(1000):
+        payload = DETECTION.encode(parts.pipeline._detection(number))
+        parts.outbox.put_undated(f"roof-{number}", Moment("this-boot", number, 1e-4), payload)
+    parts.node.run()
+    wait_until(lambda: len(heard.statuses) >= 4)
+    assert parts.outbox.undated > 0
+    parts.node.close()
+    assert parts.outbox.problem is None
 
 
 @pytest.mark.slow
