@@ -253,7 +253,7 @@ class Link:
         except ssl.SSLError as error:
             self.say("connection", tls_problem(self.address, str(error)))
         except OSError as error:
-            self.say("connection", self._unreachable(str(error)))
+            self.say("connection", self._unreachable(error.strerror or str(error)))
         except Exception as error:  # noqa: BLE001 - paho raises anything on a malformed packet, and the node must go on
             problem = f"spoke no MQTT that we understand ({type(error).__name__})"
             self.say("connection", BrokerError(self.address, problem))

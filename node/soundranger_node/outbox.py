@@ -19,7 +19,7 @@ MAX_MB = 100.0
 # After a month nobody waits for a bang any more; a node in a remote place may be visited less often: set it then.
 MAX_AGE_DAYS = 31.0
 DAY_NS = 86_400_000_000_000
-# What memory holds while the disk takes nothing, about 10 MB: over an hour at the detector's limit of 120 a minute.
+# What memory holds while the disk takes nothing, about 10 MB: a quarter of an hour at the most that a detector tells.
 MAX_HELD = 10_000
 # Rows of one transaction: large enough to catch up fast, small enough to be done in well under a second.
 BATCH = 100

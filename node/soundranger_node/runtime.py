@@ -106,9 +106,11 @@ class Node:
             for block in self._source.blocks():
                 self._hear(block)
         finally:
-            self._keep(self._pipeline.flush())
-            self._link.give_status(self._status())
-            self._idle.set()
+            try:
+                self._keep(self._pipeline.flush())
+                self._link.give_status(self._status())
+            finally:
+                self._idle.set()
 
     def close(self) -> None:
         """End `run` where another thread runs it, say that the node is offline, and close all parts."""

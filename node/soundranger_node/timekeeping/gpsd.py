@@ -336,7 +336,8 @@ class GpsdClient:
             try:
                 self._converse()
             except (OSError, OverflowError, UnicodeError) as error:
-                reason = f"gpsd at {self._name} cannot be reached ({error})"
+                why = getattr(error, "strerror", None) or str(error)
+                reason = f"gpsd at {self._name} cannot be reached ({why})"
             except MessageError:
                 reason = f"what listens at {self._name} is not gpsd"
             else:
