@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -71,12 +70,10 @@ def obspy_sta_lta(path: Path) -> tuple[float, int]:
     """Return the process time that obspy's recursive STA/LTA takes on a file in one piece, and its triggers."""
     from obspy.signal import trigger  # noqa: PLC0415
 
-    # obspy is not typed.
-    peer: Any = trigger
     samples = soundfile.read(path)[0]
     started_s = time.process_time()
-    ratio = peer.recursive_sta_lta(samples, round(SHORT_S * SAMPLE_RATE_HZ), round(LONG_S * SAMPLE_RATE_HZ))
-    found = len(peer.trigger_onset(ratio, ON, OFF))
+    ratio = trigger.recursive_sta_lta(samples, round(SHORT_S * SAMPLE_RATE_HZ), round(LONG_S * SAMPLE_RATE_HZ))
+    found = len(trigger.trigger_onset(ratio, ON, OFF))
     return time.process_time() - started_s, found
 
 

@@ -194,13 +194,13 @@ def peers(recording: Recording) -> tuple[Floats, Floats]:
 
     def aic_error(trigger: int, before_s: float, after_s: float) -> float:
         first = max(0, trigger - round(before_s * rate_hz))
-        criterion = aic_simple(sound[first : trigger + round(after_s * rate_hz)])  # type: ignore[no-untyped-call]
+        criterion = aic_simple(sound[first : trigger + round(after_s * rate_hz)])
         return error(first + 1 + int(np.argmin(criterion[:-1])))
 
     sta_lta, aic, known = [], [], dict[int, list[float]]()
     for sta_s, lta_s in product(STA_S, LTA_S):
         short, long = round(sta_s * rate_hz), round(lta_s * rate_hz)
-        ratio = recursive_sta_lta(sound, short, long)[start:end]  # type: ignore[no-untyped-call]
+        ratio = recursive_sta_lta(sound, short, long)[start:end]
         for threshold in THRESHOLDS:
             over = np.flatnonzero(ratio > threshold)
             if not len(over):
