@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from soundranger_node.utc import NS_PER_S
+
 SAMPLE_RATE_HZ = 48_000
 SECONDS = 240
 # What a sound card hands over, and what is read of a file, at a time.
@@ -30,7 +32,7 @@ REPEATS = 3
 def write_street(path: Path) -> None:
     """Write the sound of one node of the simulated town: gusts, a burst or a shot every 8 s, and echoes."""
     from soundranger_broker.simulation.microphone import VirtualMicrophone  # noqa: PLC0415 - not where memory counts
-    from soundranger_broker.simulation.shots import NS_PER_S, Schedule  # noqa: PLC0415
+    from soundranger_broker.simulation.shots import Schedule  # noqa: PLC0415
     from soundranger_broker.simulation.town import make_town  # noqa: PLC0415
 
     town = make_town(seed=1)

@@ -24,11 +24,11 @@ from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Pipeline, Place
 from soundranger_node.runtime import Node
 from soundranger_node.topics import every_node
+from soundranger_node.utc import NS_PER_S
 
 RATE_HZ = 48_000
 BLOCK = 960
 SECONDS = 45
-NS_PER_S = 1_000_000_000
 PLACE = Place(48.1, 11.5, 520.0, 1.0)
 START_S = 3.0
 

@@ -41,8 +41,8 @@ from soundranger_node.timekeeping.quality import ClockQuality, Leap
 from soundranger_node.timekeeping.station_clock import StationClock
 from soundranger_node.timekeeping.utc_clock import ClockRead
 from soundranger_node.topics import every_node
+from soundranger_node.utc import NS_PER_S
 
-NS_PER_S = 1_000_000_000
 HOUR_S = 3_600.0
 RATE_HZ = 48_000
 BLOCK = 960

@@ -1,7 +1,9 @@
-"""UTC as text: ISO 8601 to integer nanoseconds, exactly."""
+"""UTC in integer nanoseconds, and from ISO 8601 text to these, exactly."""
 
 import re
 from datetime import UTC, datetime, timedelta
+
+NS_PER_S = 1_000_000_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(Z|z|[+-]\d\d:?\d\d)?", re.ASCII)
@@ -24,4 +26,4 @@ def utc_ns(text: str) -> int:
         whole = (moment - _EPOCH) // timedelta(seconds=1)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"is not a possible time ({error})") from None
-    return whole * 1_000_000_000 + int((fraction or "0").ljust(9, "0"))
+    return whole * NS_PER_S + int((fraction or "0").ljust(9, "0"))

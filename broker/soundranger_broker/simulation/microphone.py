@@ -7,9 +7,10 @@ import numpy as np
 
 from soundranger_broker.acoustics import Floats, pressure_pa
 from soundranger_broker.simulation.propagation import arrival, paths
-from soundranger_broker.simulation.shots import NS_PER_S, Shot
+from soundranger_broker.simulation.shots import Shot
 from soundranger_broker.simulation.town import Town
 from soundranger_node.blocks import Samples
+from soundranger_node.utc import NS_PER_S
 
 # The background is drawn in pieces of twice this, each of which overlaps half of the next.
 PIECE_S = 0.5

@@ -10,8 +10,8 @@ from scipy.spatial import Delaunay
 from soundranger_broker.acoustics import Floats
 from soundranger_broker.simulation.town import GROUND_ALT_M, Town
 from soundranger_node.errors import InputError
+from soundranger_node.utc import NS_PER_S
 
-NS_PER_S = 1_000_000_000
 # Breast height.
 MUZZLE_HEIGHT_M = 1.5
 # Half of the incidents are one shot; the others are bursts.

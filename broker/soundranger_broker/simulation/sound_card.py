@@ -12,8 +12,8 @@ import numpy as np
 
 from soundranger_broker.acoustics import Floats
 from soundranger_node.blocks import Samples
+from soundranger_node.utc import NS_PER_S
 
-NS_PER_S = 1_000_000_000
 # Edges of a pulse pass an anti-alias filter: a step takes about a sample.
 EDGE_SAMPLES = 0.5
 # How far beside an edge a filtered step differs from a sharp one.

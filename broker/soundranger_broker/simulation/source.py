@@ -10,9 +10,10 @@ from threading import Event
 import numpy as np
 
 from soundranger_broker.simulation.microphone import VirtualMicrophone
-from soundranger_broker.simulation.shots import NS_PER_S, Schedule
+from soundranger_broker.simulation.shots import Schedule
 from soundranger_broker.simulation.town import Town, VirtualNode
 from soundranger_node.blocks import Block, Timebase, Timing
+from soundranger_node.utc import NS_PER_S
 
 # What sound cards deliver at once, within a factor of a few.
 BLOCK_S = 0.1

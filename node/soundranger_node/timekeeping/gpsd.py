@@ -19,7 +19,7 @@ from msgspec import Meta
 from soundranger_node.errors import MessageError
 from soundranger_node.messages import Latitude, Longitude
 from soundranger_node.timekeeping.absent import Absent
-from soundranger_node.utc import utc_ns
+from soundranger_node.utc import NS_PER_S, utc_ns
 
 WATCH = b'?WATCH={"enable":true,"json":true,"pps":true};\n'
 # SKY with every satellite of four constellations is about 12 kB; gpsd itself never sends more than 64.
@@ -135,7 +135,7 @@ class Pps(Report, frozen=True, tag="PPS"):
     @property
     def ahead_ns(self) -> int:
         """How far the system clock was ahead of UTC."""
-        return (self.clock_sec - self.real_sec) * 1_000_000_000 + self.clock_nsec - self.real_nsec
+        return (self.clock_sec - self.real_sec) * NS_PER_S + self.clock_nsec - self.real_nsec
 
 
 class Complaint(Report, frozen=True, tag="ERROR"):

@@ -14,9 +14,8 @@ from soundranger_node.timekeeping.absent import Absent
 from soundranger_node.timekeeping.chrony import Tracking
 from soundranger_node.timekeeping.gpsd import GpsReport, Pulse
 from soundranger_node.timekeeping.kernel import KernelClock
-from soundranger_node.timekeeping.quality import ClockQuality
+from soundranger_node.timekeeping.quality import BOUND_SIGMAS, ClockQuality
 
-BOUND_SIGMAS = 3
 # What a daemon's bound leaves out. pps: how late a Pi takes an interrupt. gps: the receiver's and the serial line's
 # delay wander by this even where their mean was calibrated away. ntp: time stamps taken in software, and unequal ways.
 # free: what timesyncd and the like reach on a home network at their worst.

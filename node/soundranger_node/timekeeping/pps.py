@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundranger_node.blocks import Samples
+from soundranger_node.utc import NS_PER_S
 
-NS_PER_S = 1_000_000_000
 # A step is over within this many samples, whatever the filter before the converter.
 EDGE_SAMPLES = 4
 # How many samples before an edge its foot is measured in.

@@ -5,6 +5,9 @@ from typing import Literal
 
 from soundranger_node.messages import ClockTier
 
+# What surely bounds an error is taken for three standard deviations of it, and where nobody bounds it, the other way.
+BOUND_SIGMAS = 3
+
 Leap = Literal["none", "insert", "delete"]
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-NS_PER_S = 1_000_000_000
+from soundranger_node.utc import NS_PER_S
+
 SMEAR_RATE = 1 / 86_400
 # A crystal wanders by 1-2 ppm, and the daemon that follows the server by as much again.
 TOLERANCE = 3e-6

@@ -7,15 +7,13 @@ from math import hypot
 from soundranger_node.blocks import Moment, Samples, Timing, Undatable
 from soundranger_node.messages import ClockStatus, ClockTier
 from soundranger_node.timekeeping.pps import MAX_LABEL_ERROR_S, PpsClock
-from soundranger_node.timekeeping.quality import ClockQuality
+from soundranger_node.timekeeping.quality import BOUND_SIGMAS, ClockQuality
 from soundranger_node.timekeeping.sample_clock import SampleClock
 from soundranger_node.timekeeping.slew import SlewWatch
 from soundranger_node.timekeeping.smear import SmearWatch
 from soundranger_node.timekeeping.utc_clock import ClockRead, UtcClock
+from soundranger_node.utc import NS_PER_S
 
-NS_PER_S = 1_000_000_000
-# A bound that nobody states is three standard deviations.
-BOUND_SIGMAS = 3
 # The rate is watched for a leap smear once a minute.
 RATE_INTERVAL_NS = 60 * NS_PER_S
 NO_PULSES = "no pulses of a GPS on pps_channel: it needs a fix, and its PPS wired to that channel"

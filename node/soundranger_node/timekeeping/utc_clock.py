@@ -12,8 +12,8 @@ from math import inf, sqrt
 
 from soundranger_node.messages import ClockTier
 from soundranger_node.timekeeping.quality import ClockQuality
+from soundranger_node.utc import NS_PER_S
 
-NS_PER_S = 1_000_000_000
 # Reads of clocks that were not stepped differ by their widths; this much more is a step.
 MIN_STEP_S = 2e-5
 # A leap second is one second, and the kernel makes it to the nanosecond.
