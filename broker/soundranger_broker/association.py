@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.clutter import ClutterModel
+from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Learner
 from soundranger_broker.window import (
     AGAIN_S,
     MAX_RANGE_M,
     MIN_NODES,
-    UNKNOWN_TEMPERATURE_C,
     Bang,
     Heard,
     Place,
@@ -93,6 +93,7 @@ class Associator:
         self._taken: set[str] = set()
         self._settled: deque[Bang] = deque()
         self._step = 0
+        self._learner = Learner()
         self.dropped: Counter[str] = Counter()
 
     def know(self, node: str, lat: float, lon: float, alt_m: float) -> None:
@@ -121,7 +122,8 @@ class Associator:
         """Return, in the order of time, the bangs of all steps whose arrivals cannot be later than `until_ns`."""
         bangs: list[Bang] = []
         while self._skip_to_next() and self._ready_ns() <= until_ns:
-            found = self._associate(self._step, self._step + 1, self._waiting)
+            looked = self._associate(self._step, self._step + 1, self._waiting)
+            found = [self._learner.observe(bang) for bang in sorted(looked, key=lambda bang: bang.time_ns)]
             self._taken.update(heard.detection.id for bang in found for heard in bang.heard)
             self._settled.extend(found)
             bangs += found
@@ -215,7 +217,7 @@ class Associator:
         }
         lately = {name for name, node in awake.items() if node.reported(epoch_ns - HEARD_LATELY_NS, latest_ns)}
         places = {name: node.place for name, node in awake.items()}
-        window = Window(inside, places, lately, epoch_ns)
+        window = Window(inside, places, lately, epoch_ns, self._learner.given(inside))
         earlier = [bang for bang in self._settled if bang.time_ns >= epoch_ns - AGAIN_S * 1e9]
         if not window.any_bang(span_s, earlier):
             return []

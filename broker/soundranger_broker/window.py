@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from soundranger_broker import search
-from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.geodesy import Floats, Frame
-from soundranger_broker.location import Location, Medium, locate
+from soundranger_broker.given import Given
+from soundranger_broker.location import Location, locate
 from soundranger_node.messages import Detection
 
 # The search allows for paths around buildings; location then finds out how large that error really is.
@@ -21,8 +21,6 @@ MARGIN_M = 500.0
 # Outside the nodes a bang is less often heard at all, and echoes of bangs inside seem to come from there: the chance
 # of one falls by e in this distance.
 OUTSIDE_FALL_M = 300.0
-# Bangs an hour and square kilometre that a network expects before it has heard any.
-EXPECTED_PER_HOUR_KM2 = 20.0
 # After a bang, one more from the same place within the next seconds is as likely as not: so many a second ...
 AGAIN_HZ = 0.1
 # ... for so long, before and after ...
@@ -48,15 +46,6 @@ LEAST_SCORE = 13.0
 LEAST_SCORE_AGAIN = 8.0
 # Better than clutter by e^2: of those at the border, one in eight is false.
 LEAST_LOG_ODDS = 2.0
-# Where no node knows its temperature: temperate air, and a wide prior.
-UNKNOWN_TEMPERATURE_C, UNKNOWN_TEMPERATURE_SIGMA_K = 12.0, 9.0
-# A thermometer in a box on a wall is off by this much.
-TEMPERATURE_SIGMA_K = 3.0
-# Change of the speed of sound with temperature, m/s per K.
-SPEED_PER_KELVIN = 0.6
-# Wind is rarely more than 5 m/s; a component of it has this standard deviation.
-WIND_SIGMA_MPS = 2.5
-
 # Latitude and longitude (WGS84 degrees) and height (m).
 Place = tuple[float, float, float]
 
@@ -74,7 +63,8 @@ class Heard:
 class Bang:
     """A hypothesis that was taken: the arrivals, where they put the bang, and the log odds that there was one.
 
-    `location.theta` holds the time in seconds after `epoch_ns`; `silent` are nodes likely to have heard it.
+    `location.theta` holds the time in seconds after `epoch_ns`; `silent` are nodes likely to have heard it;
+    `given` is what the location rests on beside the arrivals.
     """
 
     heard: tuple[Heard, ...]
@@ -84,6 +74,7 @@ class Bang:
     log_odds: float
     silent: tuple[str, ...]
     frame: Frame
+    given: Given
 
     @property
     def time_ns(self) -> int:
@@ -103,7 +94,8 @@ class Bang:
 class Window:
     """The arrivals and nodes of one search, as arrays; arrivals sorted by node and time.
 
-    `awake` gives the places of nodes whose silence counts, `lately` those of them that were heard not long ago. A node
+    `awake` gives the places of nodes whose silence counts, `lately` those of them that were heard not long ago, `given`
+    what is known beforehand. A node
     stands where its first detection in the window says. The frame lies amid the nodes that were heard, so
     that none that is far off, or wrong about its place, can tilt it.
     """
@@ -114,8 +106,10 @@ class Window:
         awake: Mapping[str, Place],
         lately: set[str],
         epoch_ns: int,
+        given: Given,
     ) -> None:
         self.epoch_ns = epoch_ns
+        self.given = given
         self.heard = tuple(sorted(inside, key=lambda one: (one.detection.node, one.detection.time_ns)))
         fixes = np.array([(one.detection.lat, one.detection.lon, one.detection.alt_m) for one in self.heard])
         first = {one.detection.node: fix for one, fix in zip(self.heard[::-1], fixes[::-1], strict=True)}
@@ -124,7 +118,7 @@ class Window:
         stands = dict(awake) | first
         self.names = tuple(sorted(stands))
         self.nodes = self.frame.to_enu(*np.array([stands[name] for name in self.names]).T)
-        self.medium = _medium(self.heard)
+        self.medium = given.medium
         sure = lately | {one.detection.node for one in self.heard}
         doubtful = np.array([name not in sure for name in self.names], dtype=np.int64)
         self.scene = search.make_scene(self.nodes[:, :2], doubtful, self.medium.speed_mps, MAX_RANGE_M)
@@ -213,7 +207,7 @@ class Window:
             snr_db=np.array([one.detection.snr_db for one in self.heard]),
             medium=self.medium.mean,
             precision=self.medium.precision,
-            log_prior=math.log(EXPECTED_PER_HOUR_KM2 / 3600.0 / 1e6),
+            log_prior=math.log(self.given.bangs_per_hour_km2 / 3600.0 / 1e6),
             low=self.nodes[:, :2].min(axis=0),
             high=self.nodes[:, :2].max(axis=0),
             fall_m=OUTSIDE_FALL_M,
@@ -237,6 +231,7 @@ class Window:
             log_odds=log_odds,
             silent=tuple(name for name, quiet in zip(self.names, missed, strict=True) if quiet),
             frame=self.frame,
+            given=self.given,
         )
 
 
@@ -267,11 +262,3 @@ def level_ratio(before: Detection | None, now: Detection) -> float:
     other_db, other_spread_db = OTHER_LEVEL_DB
     other = -0.5 * ((change_db - other_db) / other_spread_db) ** 2 - math.log(other_spread_db)
     return max(again - other, LEAST_LEVEL_RATIO)
-
-
-def _medium(heard: Iterable[Heard]) -> Medium:
-    """Return the prior of the air: the median of the nodes' temperatures where any knows it, and no wind."""
-    known = [one.detection.temperature_c for one in heard if one.detection.temperature_c is not None]
-    temperature_c = float(np.median(known)) if known else UNKNOWN_TEMPERATURE_C
-    sigma_k = TEMPERATURE_SIGMA_K if known else UNKNOWN_TEMPERATURE_SIGMA_K
-    return Medium(speed_of_sound_mps(temperature_c), sigma_k * SPEED_PER_KELVIN, WIND_SIGMA_MPS)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from soundranger_broker.events import event_id, to_event
 from soundranger_broker.geodesy import Frame
+from soundranger_broker.given import Given
 from soundranger_broker.incidents import MOST_DISTANCE_M, MOST_EVENTS, MOST_PAUSE_NS, IncidentBook
-from soundranger_broker.location import Location
+from soundranger_broker.location import Location, Medium
 from soundranger_broker.tracking import Tracker
 from soundranger_broker.window import Bang, Heard
 from soundranger_node.messages import EVENT, INCIDENT, Event
@@ -56,6 +57,7 @@ def a_bang(
         log_odds=log_odds,
         silent=("node-07",),
         frame=Frame(town.lat, town.lon),
+        given=Given(Medium(341.0, 1.8, 2.5)),
     )
 
 

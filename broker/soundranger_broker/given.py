@@ -1,0 +1,29 @@
+"""What is known before a look at arrivals: the air, how far off nodes are, and how often there are bangs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from soundranger_broker.location import Medium
+
+# Bangs an hour and square kilometre that a network expects before it has heard any.
+EXPECTED_PER_HOUR_KM2 = 20.0
+
+
+@dataclass(frozen=True)
+class Offset:
+    """How much later than the truth a node's times are known to be (s, mean), and how well that is known (s)."""
+
+    mean_s: float
+    sigma_s: float
+
+
+@dataclass(frozen=True)
+class Given:
+    """What earlier bangs and the weather say before a look; `offsets` by node, only of those that are known to be off.
+
+    `bangs_per_hour_km2` is how many bangs are expected. A location can be computed again from its arrivals and this.
+    """
+
+    medium: Medium
+    offsets: Mapping[str, Offset] = field(default_factory=dict)
+    bangs_per_hour_km2: float = EXPECTED_PER_HOUR_KM2
