@@ -23,7 +23,7 @@ Solver = Callable[[Floats, Floats], Floats]
 def ours(nodes: Floats, times_s: Floats) -> Floats:
     """Return the place by soundranger, with its ellipse, speed of sound and wind nearly known as scipy has them."""
     sigmas = np.full(len(times_s), SIGMA_S)
-    return locate(nodes, times_s, sigmas, 0.0, Medium(SPEED_MPS, 0.1, 0.1)).theta[:2]
+    return locate(nodes, times_s, sigmas, Medium(SPEED_MPS, 0.1, 0.1)).theta[:2]
 
 
 def scipy_plain(nodes: Floats, times_s: Floats) -> Floats:

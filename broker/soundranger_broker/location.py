@@ -1,13 +1,14 @@
 """Location: where and when one bang was, from its arrivals, and how sure that is.
 
-Maximum likelihood on arrival times with the one-sided error model of `solver`, from closed-form starts, with the speed
-of sound and the wind as unknowns that have a prior. Buildings and hills add an error to every path that no node can
-state; how large it is (`path_sigma_s`) shows in the residuals alone, so the result is an average over a grid of it,
-weighted by how well each value explains the arrivals.
+Maximum likelihood on arrival times with the one-sided error model of `solver`, from the starts of `starts`, with the
+speed of sound, the wind and the height of the source as unknowns that have a prior. Buildings and hills add an error to
+every path that no node can state; how large it is (`path_sigma_s`) shows in the residuals alone, so the result is an
+average over a grid of it, weighted by how well each value explains the arrivals.
 """
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numba import njit
@@ -15,13 +16,17 @@ from numba import njit
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.solver import (
     UNKNOWNS,
-    WEAKEST_PER_M2,
+    UP,
     Problem,
+    Scratch,
     arrival_log_density,
-    log_posterior,
+    invert,
+    log_determinant,
     maximise,
-    predict,
+    path_time_s,
+    scratch,
 )
+from soundranger_broker.starts import START_MISFIT, candidates, closed_form, height_prior, mirrored, misfit
 
 # Path errors from none (a field) to 16 ms (hills and high blocks), each as likely as the next.
 PATH_SIGMAS_S = np.array([0.0, 0.001, 0.002, 0.004, 0.008, 0.016])
@@ -29,10 +34,28 @@ PATH_SIGMAS_S = np.array([0.0, 0.001, 0.002, 0.004, 0.008, 0.016])
 CHI2_95_2D = -2.0 * math.log(0.05)
 # Two equations cannot hold three unknowns.
 LEAST_ARRIVALS = 3
-# Four unknowns of the closed form: east, north, time and the nuisance.
-CLOSED_FORM_ARRIVALS = 4
-# The most likely starts are followed to their maximum: more were never better, fewer lost the far side of a mirror.
-MOST_STARTS = 3
+# What is less likely than the best by this (log) changes no result.
+NEGLIGIBLE_LOG = 8.0
+# A path error with less of the probability than this changes no ellipse.
+NEGLIGIBLE_SHARE = 1e-3
+# Maxima closer than this (Mahalanobis, squared) are one.
+SAME_MAXIMUM = 1.0
+# As many maxima are told apart: three arrivals have two.
+MOST_MAXIMA = 4
+# As many starts are followed to their maximum ...
+MOST_FOLLOWED = 5
+# ... none of them this close to a likelier one (m).
+SAME_START_M = 20.0
+# An arrival agrees with a place that it more likely than not came from by the direct way.
+LIKELIER = 0.5
+# So many arrivals that agree on a place do so on no other but its mirror image.
+PLENTY = 6
+# Of places, only those with at least this share of the probability are told of.
+LEAST_SHARE = 0.01
+
+
+# What stands for no start in compiled code.
+_NOWHERE = np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -44,12 +67,12 @@ class Medium:
     wind_sigma_mps: float
     wind_mps: tuple[float, float] = (0.0, 0.0)
 
-    @property
+    @cached_property
     def mean(self) -> Floats:
         """Speed of sound and wind, shape (3,), m/s."""
         return np.array([self.speed_mps, *self.wind_mps])
 
-    @property
+    @cached_property
     def precision(self) -> Floats:
         """Inverse covariance of `mean`, shape (3, 3)."""
         return np.diag([self.speed_sigma_mps**-2, self.wind_sigma_mps**-2, self.wind_sigma_mps**-2])
@@ -59,38 +82,41 @@ class Medium:
 class Location:
     """A located bang: the mean over path errors of (east m, north m, time s, speed, wind east, wind north).
 
-    `covariance` is (6, 6) in the same order; `residuals_s` (n,) positive where an arrival is late; `weights` (n,) from
-    0 (an outlier) to 1; `log_evidence` is the log density of the arrivals, integrated over all unknowns, when every
-    place (m^2) and time (s) has prior density 1.
+    `covariance` is (6, 6) in the same order; `up_m` and `up_sigma_m` the height and its standard deviation;
+    `residuals_s` (n,) positive where an arrival is late; `weights` (n,) from 0 (an outlier) to 1; `log_evidence` is the
+    log density of the arrivals, integrated over all unknowns, when every place (m^2) and time (s) has prior density 1.
+    `alternatives` (k, 3) are other places that explain the arrivals: east m, north m, and the share of the probability
+    that lies there; what they leave of 1 is the share of the place given.
     """
 
     theta: Floats
     covariance: Floats
+    up_m: float
+    up_sigma_m: float
     residuals_s: Floats
     weights: Floats
     distances_m: Floats
     path_sigma_s: float
     log_evidence: float
+    alternatives: Floats
 
 
-def locate(
-    nodes: Floats, times_s: Floats, sigmas_s: Floats, source_up_m: float, medium: Medium, start: Floats | None = None
-) -> Location:
+def locate(nodes: Floats, times_s: Floats, sigmas_s: Floats, medium: Medium, start: Floats | None = None) -> Location:
     """Locate a bang from arrivals at `nodes` (n, 3) metres at `times_s` (n,) with standard deviations `sigmas_s` (n,).
 
-    `start` is (east m, north m, time s) where the caller has one; otherwise closed-form starts are made.
+    `start` is (east m, north m, time s) where the caller knows about where and when; otherwise the likeliest place is
+    taken.
 
     Raises:
         ValueError: fewer than three arrivals.
     """
     if len(times_s) < LEAST_ARRIVALS:
         raise ValueError("a place and a time need at least three arrivals")
-    starts = _starts(nodes, times_s, medium.speed_mps) if start is None else start[None, :]
-    problem = Problem(nodes, times_s, sigmas_s, source_up_m, medium.mean, medium.precision)
-    theta, covariance, path_sigma_s, log_evidence = average(problem, starts)
-    residuals, weights = _residuals(_widened(problem, path_sigma_s), theta)
-    distances = np.linalg.norm(nodes - np.array([theta[0], theta[1], source_up_m]), axis=1)
-    return Location(theta, covariance, residuals, weights, distances, path_sigma_s, log_evidence)
+    begin = _NOWHERE if start is None else start
+    found = _locate(nodes, times_s, sigmas_s, medium.mean, medium.precision, begin)
+    theta, covariance = found[:2]
+    up_sigma_m = math.sqrt(covariance[UP, UP])
+    return Location(theta[:UP], covariance[:UP, :UP], float(theta[UP]), up_sigma_m, *found[2:])
 
 
 def ellipse95(covariance: Floats) -> tuple[float, float, float]:
@@ -101,105 +127,193 @@ def ellipse95(covariance: Floats) -> tuple[float, float, float]:
     return float(major), float(minor), bearing
 
 
-@njit(cache=True)
-def _closed_form(nodes: Floats, times_s: Floats, speed_mps: float) -> Floats:
-    """Return (east, north, time) of the linear least-squares solution (Mathias, Leonardi, Galati 2008)."""
-    count = len(times_s)
-    centre_east, centre_north, centre_time = nodes[:, 0].mean(), nodes[:, 1].mean(), times_s.mean()
-    design, right = np.empty((count, 4)), np.empty(count)
-    for i in range(count):
-        east, north = nodes[i, 0] - centre_east, nodes[i, 1] - centre_north
-        path = speed_mps * (times_s[i] - centre_time)
-        design[i] = np.array([2.0 * east, 2.0 * north, -2.0 * path, 1.0])
-        right[i] = east * east + north * north - path * path
-    # A little ridge keeps nodes on a line from being singular; at hundreds of metres it moves nothing.
-    normal = design.T @ design + np.diag(np.array([1e-3, 1e-3, 1e-3, 1e-9]))
-    solved = np.linalg.solve(normal, design.T @ right)
-    return np.array([solved[0] + centre_east, solved[1] + centre_north, solved[2] / speed_mps + centre_time])
-
-
-@njit(cache=True)
-def _starts(nodes: Floats, times_s: Floats, speed_mps: float) -> Floats:
-    """Return starting points (k, 3): the closed form of all arrivals, of all but one, and the earliest node."""
-    count = len(times_s)
-    leave_out = count if count > CLOSED_FORM_ARRIVALS else 0
-    starts = np.empty((leave_out + 2, 3))
-    first = np.argmin(times_s)
-    starts[0] = np.array([nodes[first, 0], nodes[first, 1], times_s[first]])
-    starts[1] = _closed_form(nodes, times_s, speed_mps)
-    for out in range(leave_out):
-        keep = np.arange(count) != out
-        starts[2 + out] = _closed_form(nodes[keep], times_s[keep], speed_mps)
-    return starts
-
-
-@njit(cache=True)
-def _best_start(problem: Problem, starts: Floats) -> Floats:
-    """Return the maximum (6,) of the posterior that the starts (k, 3) lead to."""
-    gradient, information = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
+@njit(cache=True, error_model="numpy")
+def _from_point(problem: Problem, point: Floats) -> Floats:
+    """Return the unknowns (7,) at (east, north, time), with the rest as their priors have it."""
     theta = np.empty(UNKNOWNS)
-    theta[3:] = problem.medium
-    values = np.empty(len(starts))
-    for k in range(len(starts)):
-        theta[:3] = starts[k]
-        values[k] = log_posterior(problem, theta, gradient, information)
-    best, best_value = theta.copy(), -np.inf
-    for k in np.argsort(-values)[:MOST_STARTS]:
-        theta[:3] = starts[k]
-        theta[3:] = problem.medium
-        found, _, value = maximise(problem, theta)
-        if value > best_value:
-            best, best_value = found, value
-    return best
+    theta[:3] = point[:3]
+    theta[3:UP] = problem.medium
+    theta[UP] = problem.height[0] + problem.height[1] * point[0] + problem.height[2] * point[1]
+    return theta
 
 
-@njit(cache=True)
-def _widened(problem: Problem, path_sigma_s: float) -> Problem:
-    """Return the problem with a path error added to every arrival."""
-    return Problem(
-        problem.nodes,
-        problem.times_s,
-        np.sqrt(problem.sigmas_s**2 + path_sigma_s**2),
-        problem.source_up_m,
-        problem.medium,
-        problem.precision,
-    )
+@njit(cache=True, error_model="numpy")
+def _same(theta: Floats, other: Floats, information: Floats) -> bool:
+    """Say whether two unknowns (7,) are one maximum, in view of the information (7, 7) there."""
+    total = 0.0
+    for a in range(UNKNOWNS):
+        for b in range(UNKNOWNS):
+            total += (theta[a] - other[a]) * information[a, b] * (theta[b] - other[b])
+    return total < SAME_MAXIMUM
 
 
-@njit(cache=True)
-def average(problem: Problem, starts: Floats) -> tuple[Floats, Floats, float, float]:
-    """Return mean (6,), covariance (6, 6), path sigma (s) and log evidence of the mixture over path errors.
+@njit(cache=True, error_model="numpy")
+def _agreed(problem: Problem, theta: Floats, memory: Scratch) -> bool:
+    """Say whether every arrival is likelier to have come the direct way than not."""
+    for i in range(len(problem.times_s)):
+        residual = problem.times_s[i] - path_time_s(theta, problem.nodes, i, memory.row)
+        if arrival_log_density(residual, math.hypot(problem.sigmas_s[i], PATH_SIGMAS_S[-1]))[3] < LIKELIER:
+            return False
+    return True
 
-    Each path error is integrated over by Laplace's method.
+
+@njit(cache=True, error_model="numpy")
+def _maxima(problem: Problem, start: Floats, memory: Scratch) -> tuple[Floats, Floats, int]:
+    """Return maxima (k, 7) of the posterior with the widest path errors, its logarithm there, and how many there are.
+
+    That which `start` (3,) leads to comes first. Without one (an empty array) the closed form does where many arrivals
+    agree on it and its mirror image explains them badly; else all candidates compete.
     """
+    found, values = np.empty((MOST_MAXIMA, UNKNOWNS)), np.full(MOST_MAXIMA, -np.inf)
+    first = start if len(start) > 0 else closed_form(problem.nodes, problem.times_s, problem.medium[0])
+    least = misfit(problem, first, np.inf)
+    count = 0
+    if len(start) > 0 or least < START_MISFIT:
+        count = _follow(problem, first, found, values, 0, memory)
+        if len(problem.times_s) >= PLENTY and _agreed(problem, found[0], memory):
+            mirror_misfit = misfit(problem, mirrored(problem.nodes, found[0]), np.inf)
+            if mirror_misfit > least + NEGLIGIBLE_LOG:
+                return found, values, count
+    points, misfits = candidates(problem, first, NEGLIGIBLE_LOG)
+    for _ in range(MOST_FOLLOWED):
+        k = misfits.argmin()
+        least = min(least, misfits[k])
+        if misfits[k] > least + NEGLIGIBLE_LOG or count == MOST_MAXIMA:
+            break
+        before = count
+        count = _follow(problem, points[k], found, values, count, memory)
+        _drop_near(points, misfits, points[k])
+        if count > before:
+            _drop_near(points, misfits, found[before])
+            least = min(least, misfit(problem, found[before], np.inf))
+    return found, values, count
+
+
+@njit(cache=True, error_model="numpy")
+def _drop_near(points: Floats, misfits: Floats, point: Floats) -> None:
+    """Set the misfits of points (k, 3) near a point to infinity: they lead where it led."""
+    for k in range(len(points)):
+        if math.hypot(points[k, 0] - point[0], points[k, 1] - point[1]) < SAME_START_M:
+            misfits[k] = np.inf
+
+
+@njit(cache=True, error_model="numpy")
+def _follow(problem: Problem, point: Floats, found: Floats, values: Floats, count: int, memory: Scratch) -> int:
+    """Append the maximum that a point (3,) leads to, where it is new, to the first `count` found; return how many."""
+    theta = _from_point(problem, point)
+    value = maximise(problem, PATH_SIGMAS_S[-1], theta, memory)
+    for k in range(count):
+        if _same(theta, found[k], memory.information):
+            return count
+    found[count] = theta
+    values[count] = value
+    return count + 1
+
+
+@njit(cache=True, error_model="numpy")
+def average(problem: Problem, point: Floats) -> tuple[Floats, Floats, float, float]:
+    """Return mean (7,), covariance (7, 7), path sigma (s) and log evidence of the mixture over path errors.
+
+    `point` is (east m, north m, time s), near the maximum.
+    """
+    memory = scratch()
+    return _average(problem, _from_point(problem, point), memory)
+
+
+@njit(cache=True, error_model="numpy")
+def _average(problem: Problem, start: Floats, memory: Scratch) -> tuple[Floats, Floats, float, float]:
+    """Return what `average` does from a start (7,). Each path error is integrated over by Laplace's method."""
     grid = len(PATH_SIGMAS_S)
-    theta = _best_start(_widened(problem, PATH_SIGMAS_S[-1]), starts)
-    thetas, covariances = np.empty((grid, UNKNOWNS)), np.empty((grid, UNKNOWNS, UNKNOWNS))
-    evidence = np.empty(grid)
-    prior = 0.5 * np.log(np.linalg.det(problem.precision / (2.0 * np.pi))) - np.log(grid)
-    flattest = np.diag(np.full(UNKNOWNS, WEAKEST_PER_M2))
+    thetas, informations = np.empty((grid, UNKNOWNS)), np.empty((grid, UNKNOWNS, UNKNOWNS))
+    shares = np.zeros(grid)
+    theta = start.copy()
+    best, last = -np.inf, grid
     for k in range(grid - 1, -1, -1):
-        theta, information, value = maximise(_widened(problem, PATH_SIGMAS_S[k]), theta)
-        thetas[k] = theta
-        covariances[k] = np.linalg.inv(information + flattest)
-        evidence[k] = value + prior + 0.5 * np.log(np.linalg.det(2.0 * np.pi * covariances[k]))
-    shares = np.exp(evidence - evidence.max())
-    log_evidence = evidence.max() + np.log(shares.sum())
-    shares /= shares.sum()
-    mean, covariance = np.zeros(UNKNOWNS), np.zeros((UNKNOWNS, UNKNOWNS))
-    for k in range(grid):
+        value = maximise(problem, PATH_SIGMAS_S[k], theta, memory)
+        shares[k] = value - 0.5 * log_determinant(problem, memory.information, memory)
+        thetas[k], informations[k] = theta, memory.information
+        last, best = k, max(best, shares[k])
+        # Narrower still explains them worse still.
+        if shares[k] < best - NEGLIGIBLE_LOG:
+            break
+    shares[last:] = np.exp(shares[last:] - best)
+    total = shares.sum()
+    shares /= total
+    mean = np.zeros(UNKNOWNS)
+    for k in range(last, grid):
         mean += shares[k] * thetas[k]
-    for k in range(grid):
-        covariance += shares[k] * (covariances[k] + np.outer(thetas[k] - mean, thetas[k] - mean))
-    return mean, covariance, np.sqrt(np.sum(shares * PATH_SIGMAS_S**2)), log_evidence
+    covariance, one = np.zeros((UNKNOWNS, UNKNOWNS)), np.empty((UNKNOWNS, UNKNOWNS))
+    path_variance = 0.0
+    for k in range(last, grid):
+        if shares[k] < NEGLIGIBLE_SHARE:
+            continue
+        path_variance += shares[k] * PATH_SIGMAS_S[k] ** 2
+        invert(problem, informations[k], one, memory)
+        for a in range(UNKNOWNS):
+            for b in range(UNKNOWNS):
+                apart = (thetas[k, a] - mean[a]) * (thetas[k, b] - mean[b])
+                covariance[a, b] += shares[k] * (one[a, b] + apart)
+    log_evidence = best + math.log(total / grid) + _log_prior_constant(problem)
+    return mean, covariance, math.sqrt(path_variance), log_evidence
 
 
-@njit(cache=True)
-def _residuals(problem: Problem, theta: Floats) -> tuple[Floats, Floats]:
-    """Return residuals (s) and core shares of the arrivals, (n,) each."""
-    slopes = np.empty((len(problem.nodes), UNKNOWNS))
-    residuals = problem.times_s - predict(theta, problem.nodes, problem.source_up_m, slopes)
-    weights = np.empty(len(residuals))
-    for i in range(len(residuals)):
-        weights[i] = arrival_log_density(residuals[i], problem.sigmas_s[i])[3]
-    return residuals, weights
+@njit(cache=True, error_model="numpy")
+def _log_prior_constant(problem: Problem) -> float:
+    """Return what normalises the posterior that Laplace's method integrates: of its priors, and powers of 2 pi."""
+    p = problem.precision
+    det = p[0, 0] * (p[1, 1] * p[2, 2] - p[1, 2] * p[2, 1]) - p[0, 1] * (p[1, 0] * p[2, 2] - p[1, 2] * p[2, 0])
+    det += p[0, 2] * (p[1, 0] * p[2, 1] - p[1, 1] * p[2, 0])
+    free = UNKNOWNS - 4
+    return 0.5 * math.log(det) - math.log(problem.height[3]) + 0.5 * free * math.log(2.0 * math.pi)
+
+
+@njit(cache=True, error_model="numpy")
+def _residuals(problem: Problem, theta: Floats, path_sigma_s: float) -> tuple[Floats, Floats, Floats]:
+    """Return residuals (s), core shares and distances (m) of the arrivals, (n,) each."""
+    count = len(problem.times_s)
+    residuals, weights, distances, row = np.empty(count), np.empty(count), np.empty(count), np.empty(UNKNOWNS)
+    for i in range(count):
+        residuals[i] = problem.times_s[i] - path_time_s(theta, problem.nodes, i, row)
+        weights[i] = arrival_log_density(residuals[i], math.hypot(problem.sigmas_s[i], path_sigma_s))[3]
+        east, north = problem.nodes[i, 0] - theta[0], problem.nodes[i, 1] - theta[1]
+        distances[i] = math.sqrt(east * east + north * north + (problem.nodes[i, 2] - theta[UP]) ** 2)
+    return residuals, weights, distances
+
+
+@njit(cache=True, error_model="numpy")
+def _locate(
+    nodes: Floats, times_s: Floats, sigmas_s: Floats, medium: Floats, precision: Floats, start: Floats
+) -> tuple[Floats, Floats, Floats, Floats, Floats, float, float, Floats]:
+    """Return the fields of a `Location` but for the height, with it among the unknowns; an empty start is none."""
+    problem = Problem(nodes, times_s, sigmas_s, height_prior(nodes), medium, precision)
+    memory = scratch()
+    known = len(start) > 0
+    found, values, count = _maxima(problem, start, memory)
+    least = (values[0] if known else values[:count].max()) - NEGLIGIBLE_LOG
+    main, log_evidence, path_sigma_s = -1, -np.inf, 0.0
+    theta, covariance = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
+    places, evidences = np.empty((count, 3)), np.full(count, -np.inf)
+    for k in range(count):
+        if values[k] < least:
+            continue
+        mean, spread, path, evidence = _average(problem, found[k], memory)
+        places[k], evidences[k] = mean[:3], evidence
+        if (k == 0) if known else (evidence > log_evidence):
+            main, theta, covariance, path_sigma_s, log_evidence = k, mean, spread, path, evidence
+    residuals, weights, distances = _residuals(problem, theta, path_sigma_s)
+    alternatives = _alternatives(places, evidences, main)
+    return theta, covariance, residuals, weights, distances, path_sigma_s, log_evidence, alternatives
+
+
+@njit(cache=True, error_model="numpy")
+def _alternatives(places: Floats, evidences: Floats, main: int) -> Floats:
+    """Return (east, north, share) of the places (k, 3) other than `main` that are likely enough by their evidences."""
+    shares = np.exp(evidences - evidences.max())
+    shares /= shares.sum()
+    told = np.empty((len(places), 3))
+    count = 0
+    for k in range(len(places)):
+        if k != main and shares[k] >= LEAST_SHARE:
+            told[count, 0], told[count, 1], told[count, 2] = places[k, 0], places[k, 1], shares[k]
+            count += 1
+    return told[:count]

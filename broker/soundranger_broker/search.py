@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.location import average
 from soundranger_broker.solver import FLOOR_SHARE, LATE_MEAN_S, LATE_SHARE, Problem
+from soundranger_broker.starts import height_prior
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -381,11 +382,11 @@ def weigh(evidence: Evidence, arrivals: Arrivals, point: Floats, chosen: Ints, h
         evidence.places[picked],
         arrivals.times_s[picked],
         evidence.sigmas_s[picked],
-        np.median(evidence.places[picked, 2]),
+        height_prior(evidence.places[picked]),
         evidence.medium,
         evidence.precision,
     )
-    mean, _, _, log_evidence = average(problem, point.reshape(1, 3))
+    mean, _, _, log_evidence = average(problem, point)
     outside = np.maximum(np.maximum(evidence.low - mean[:2], mean[:2] - evidence.high), 0.0)
     log_prior = evidence.log_prior - np.sqrt(np.sum(outside**2)) / evidence.fall_m
     east, north = evidence.places[picked, 0] - mean[0], evidence.places[picked, 1] - mean[1]

@@ -7,10 +7,11 @@ An arrival at a node is late by an error r with the density of a mixture:
   buildings only ever make sound late;
 * a flat floor: an arrival that has nothing to do with the source.
 
-The unknowns are `theta` = (east m, north m, time s, speed of sound m/s, wind east m/s, wind north m/s), the last three
-with a Gaussian prior. The travel time along a path of unit vector u and length d is d / (speed + wind . u), first order
-in wind over speed. The maximum is found by damped Newton steps (Levenberg 1944, Marquardt 1963) with the observed
-curvature of each arrival where that is positive.
+The unknowns are `theta` = (east m, north m, time s, speed of sound m/s, wind east m/s, wind north m/s, up m), the air
+and the height with a Gaussian prior. The travel time along a path of unit vector u and length d is d / (speed + wind .
+u), first order in wind over speed. The maximum is found by damped Newton steps (Levenberg 1944, Marquardt 1963) with
+the observed curvature of each arrival where that is positive. Nothing is allocated on the way: a `Scratch` is made
+once.
 """
 
 import math
@@ -21,22 +22,39 @@ from numba import njit
 
 from soundranger_broker.geodesy import Floats
 
-UNKNOWNS = 6
+UNKNOWNS = 7
+# Where time and height stand among the unknowns.
+TIME, UP = 2, 6
 
 
 class Problem(NamedTuple):
-    """What is given: arrivals, the height of the source and the prior of the air.
+    """What is given: arrivals, and the priors of the source's height and of the air.
 
-    `nodes` (n, 3) metres, `times_s` and `sigmas_s` (n,); `medium` (3,) and `precision` (3, 3) are mean and inverse
-    covariance of (speed of sound, wind east, wind north), m/s.
+    `nodes` (n, 3) metres, `times_s` and `sigmas_s` (n,); `height` (4,) is a plane, up = height[0] + height[1] east +
+    height[2] north (m), and the standard deviation (m) of the source's height around it; `medium` (3,) and `precision`
+    (3, 3) are mean and inverse covariance of (speed of sound, wind east, wind north), m/s.
     """
 
     nodes: Floats
     times_s: Floats
     sigmas_s: Floats
-    source_up_m: float
+    height: Floats
     medium: Floats
     precision: Floats
+
+
+class Scratch(NamedTuple):
+    """Memory that `maximise` works in: gradients, step, trial and row (7,), matrices (7, 7)."""
+
+    gradient: Floats
+    information: Floats
+    trial_gradient: Floats
+    trial_information: Floats
+    damped: Floats
+    factor: Floats
+    step: Floats
+    trial: Floats
+    row: Floats
 
 
 # In the livefire tests and in towns, one arrival in seven comes by a bent or reflected path ...
@@ -47,125 +65,248 @@ LATE_MEAN_S = 0.025
 FLOOR_SHARE = 0.02
 # That chance is spread over about a second of arrival times.
 FLOOR_DENSITY_HZ = 1.0
+# What is left of all arrivals comes the direct way.
+CORE_SHARE = 1.0 - LATE_SHARE - FLOOR_SHARE
 
 # Beyond this argument erfc underflows in steps that Newton's method would notice: its asymptotic series takes over.
 ERFC_ASYMPTOTIC = 5.0
-# Newton converges in 4 to 8 steps from any useful start; what has not converged by then lies in a flat valley.
+# Newton converges in 3 to 8 steps from any useful start; what has not converged by then lies in a flat valley.
 MAX_STEPS = 25
-# A step below this length (m, with times and speeds scaled to metres) changes nothing that a person could see.
-CONVERGED_M = 1e-4
+# A step that makes the arrivals less than this more likely (log) is the last: it is under a hundredth of the ellipse.
+CONVERGED_LOG = 1e-4
 
 # Damping starts where Newton's step is nearly whole; past the most, no step is short enough to climb: the maximum.
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-9, 1e8
 # A direction in which arrivals say less than this (1/m^2: 100 km) is flat: the step along it is kept finite.
 WEAKEST_PER_M2 = 1e-10
+# No path is shorter than this (m): a source at a node has no direction.
+SHORTEST_M = 0.1
 
 
-@njit(cache=True)
-def late_log_density(residual_s: float, sigma_s: float) -> tuple[float, float, float]:
-    """Return log density, its first and its second derivative, of the late tail at a residual."""
+@njit(cache=True, error_model="numpy")
+def scratch() -> Scratch:
+    """Return memory for `maximise`."""
+    return Scratch(
+        np.zeros(UNKNOWNS),
+        np.zeros((UNKNOWNS, UNKNOWNS)),
+        np.zeros(UNKNOWNS),
+        np.zeros((UNKNOWNS, UNKNOWNS)),
+        np.zeros((UNKNOWNS, UNKNOWNS)),
+        np.zeros((UNKNOWNS, UNKNOWNS)),
+        np.zeros(UNKNOWNS),
+        np.zeros(UNKNOWNS),
+        np.zeros(UNKNOWNS),
+    )
+
+
+@njit(cache=True, error_model="numpy")
+def late_density(residual_s: float, sigma_s: float, gaussian_hz: float) -> float:
+    """Return the density (1/s) of the late tail at a residual, given that of the Gaussian there (1/s)."""
     z = (sigma_s / LATE_MEAN_S - residual_s / sigma_s) / math.sqrt(2.0)
     if z < ERFC_ASYMPTOTIC:
-        log_erfc = math.log(math.erfc(z))
-        hazard = 2.0 / math.sqrt(math.pi) * math.exp(-z * z - log_erfc)
-    else:
-        series = 1.0 - 1.0 / (2.0 * z * z) + 3.0 / (4.0 * z**4)
-        log_erfc = -z * z - math.log(z * math.sqrt(math.pi)) + math.log(series)
-        hazard = 2.0 * z / series
-    log_density = (
-        -math.log(2.0 * LATE_MEAN_S) + 0.5 * (sigma_s / LATE_MEAN_S) ** 2 - residual_s / LATE_MEAN_S + log_erfc
-    )
-    slope = -1.0 / LATE_MEAN_S + hazard / (sigma_s * math.sqrt(2.0))
-    curvature = -(hazard * hazard - 2.0 * z * hazard) / (2.0 * sigma_s * sigma_s)
-    return log_density, slope, min(curvature, 0.0)
+        exponent = 0.5 * (sigma_s / LATE_MEAN_S) ** 2 - residual_s / LATE_MEAN_S
+        return 0.5 / LATE_MEAN_S * math.exp(exponent) * math.erfc(z)
+    inverse = 0.5 / (z * z)
+    series = 1.0 - inverse * (1.0 - 3.0 * inverse * (1.0 - 5.0 * inverse * (1.0 - 7.0 * inverse)))
+    return gaussian_hz * sigma_s / LATE_MEAN_S * series / (z * math.sqrt(2.0))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def arrival_log_density(residual_s: float, sigma_s: float) -> tuple[float, float, float, float]:
     """Return log density (1/s), its slope and second derivative, and the share of the core, of one residual."""
-    core = math.log((1.0 - LATE_SHARE - FLOOR_SHARE) / (math.sqrt(2.0 * math.pi) * sigma_s))
-    core -= 0.5 * (residual_s / sigma_s) ** 2
-    core_slope = -residual_s / (sigma_s * sigma_s)
-    core_curvature = -1.0 / (sigma_s * sigma_s)
-    late, late_slope, late_curvature = late_log_density(residual_s, sigma_s)
-    late += math.log(LATE_SHARE)
-    floor = math.log(FLOOR_SHARE * FLOOR_DENSITY_HZ)
-    top = max(core, late, floor)
-    total = top + math.log(math.exp(core - top) + math.exp(late - top) + math.exp(floor - top))
-    share_core, share_late = math.exp(core - total), math.exp(late - total)
-    slope = share_core * core_slope + share_late * late_slope
-    second = share_core * (core_curvature + core_slope**2) + share_late * (late_curvature + late_slope**2) - slope**2
-    return total, slope, second, share_core
+    x = residual_s / sigma_s
+    gaussian = math.exp(-0.5 * x * x) / (math.sqrt(2.0 * math.pi) * sigma_s)
+    gaussian_slope = -x / sigma_s * gaussian
+    late = late_density(residual_s, sigma_s, gaussian)
+    # The tail is the Gaussian folded with an exponential, so its slope is their difference over the exponential's mean.
+    late_slope = (gaussian - late) / LATE_MEAN_S
+    late_second = (gaussian_slope - late_slope) / LATE_MEAN_S
+    density = CORE_SHARE * gaussian + LATE_SHARE * late + FLOOR_SHARE * FLOOR_DENSITY_HZ
+    slope = (CORE_SHARE * gaussian_slope + LATE_SHARE * late_slope) / density
+    bend = CORE_SHARE * gaussian * (x * x - 1.0) / (sigma_s * sigma_s) + LATE_SHARE * late_second
+    return math.log(density), slope, bend / density - slope * slope, CORE_SHARE * gaussian / density
 
 
-@njit(cache=True)
-def predict(theta: Floats, nodes: Floats, source_up_m: float, slopes: Floats) -> Floats:
-    """Return the arrival time (s) at every node, shape (n,), and fill `slopes` (n, 6) with its derivatives."""
-    count = nodes.shape[0]
-    times = np.empty(count)
-    for i in range(count):
-        east, north, up = nodes[i, 0] - theta[0], nodes[i, 1] - theta[1], nodes[i, 2] - source_up_m
-        distance = max(math.sqrt(east * east + north * north + up * up), 0.1)
-        u_east, u_north = east / distance, north / distance
-        along = theta[4] * u_east + theta[5] * u_north
-        speed = theta[3] + along
-        times[i] = theta[2] + distance / speed
-        slopes[i, 0] = -u_east / speed + (theta[4] - along * u_east) / (speed * speed)
-        slopes[i, 1] = -u_north / speed + (theta[5] - along * u_north) / (speed * speed)
-        slopes[i, 2] = 1.0
-        slopes[i, 3] = -distance / (speed * speed)
-        slopes[i, 4] = -distance * u_east / (speed * speed)
-        slopes[i, 5] = -distance * u_north / (speed * speed)
-    return times
+@njit(cache=True, error_model="numpy")
+def path_time_s(theta: Floats, nodes: Floats, node: int, row: Floats) -> float:
+    """Return the arrival time (s) at one of the nodes (n, 3), and fill `row` (7,) with its derivatives."""
+    east, north, up = nodes[node, 0] - theta[0], nodes[node, 1] - theta[1], nodes[node, 2] - theta[UP]
+    distance = max(math.sqrt(east * east + north * north + up * up), SHORTEST_M)
+    u_east, u_north, u_up = east / distance, north / distance, up / distance
+    along = theta[4] * u_east + theta[5] * u_north
+    slowness = 1.0 / (theta[3] + along)
+    time_s = distance * slowness
+    row[0] = -u_east * slowness + (theta[4] - along * u_east) * slowness * slowness
+    row[1] = -u_north * slowness + (theta[5] - along * u_north) * slowness * slowness
+    row[TIME] = 1.0
+    row[3] = -time_s * slowness
+    row[4] = row[3] * u_east
+    row[5] = row[3] * u_north
+    row[UP] = -u_up * slowness - along * u_up * slowness * slowness
+    return float(theta[TIME] + time_s)
 
 
-@njit(cache=True)
-def log_posterior(problem: Problem, theta: Floats, gradient: Floats, information: Floats) -> float:
-    """Return the log posterior at `theta`; fill its gradient (6,) and the information (6, 6) that curves it."""
-    slopes = np.empty((len(problem.nodes), UNKNOWNS))
-    residuals = problem.times_s - predict(theta, problem.nodes, problem.source_up_m, slopes)
+@njit(cache=True, error_model="numpy")
+def _add_priors(problem: Problem, theta: Floats, gradient: Floats, information: Floats) -> float:
+    """Add what the priors say to gradient (7,) and lower information (7, 7); return their log, not normalised."""
+    total: float = 0.0
+    for a in range(3):
+        for b in range(3):
+            pull = problem.precision[a, b] * (theta[3 + b] - problem.medium[b])
+            gradient[3 + a] -= pull
+            total -= 0.5 * pull * (theta[3 + a] - problem.medium[a])
+            if b <= a:
+                information[3 + a, 3 + b] += problem.precision[a, b]
+    height = problem.height
+    weight = 1.0 / (height[3] * height[3])
+    off_m = theta[UP] - height[0] - height[1] * theta[0] - height[2] * theta[1]
+    gradient[0] += weight * off_m * height[1]
+    gradient[1] += weight * off_m * height[2]
+    gradient[UP] -= weight * off_m
+    information[0, 0] += weight * height[1] * height[1]
+    information[1, 0] += weight * height[1] * height[2]
+    information[1, 1] += weight * height[2] * height[2]
+    information[UP, 0] -= weight * height[1]
+    information[UP, 1] -= weight * height[2]
+    information[UP, UP] += weight
+    return float(total - 0.5 * weight * off_m * off_m)
+
+
+@njit(cache=True, error_model="numpy")
+def log_posterior(
+    problem: Problem, path_sigma_s: float, theta: Floats, gradient: Floats, information: Floats, row: Floats
+) -> float:
+    """Return the log posterior at `theta` where every path adds an error of `path_sigma_s`.
+
+    Fill its gradient (7,) and the information (7, 7) that curves it; `row` (7,) is overwritten.
+    """
     gradient[:] = 0.0
     information[:] = 0.0
     total = 0.0
-    for i in range(len(problem.nodes)):
-        density, slope, second, _ = arrival_log_density(residuals[i], problem.sigmas_s[i])
+    nodes, times_s, sigmas_s = problem.nodes, problem.times_s, problem.sigmas_s
+    for i in range(len(times_s)):
+        residual = times_s[i] - path_time_s(theta, nodes, i, row)
+        sigma = math.sqrt(sigmas_s[i] * sigmas_s[i] + path_sigma_s * path_sigma_s)
+        density, slope, second, _ = arrival_log_density(residual, sigma)
         total += density
         weight = max(-second, 0.0)
         for a in range(UNKNOWNS):
-            gradient[a] -= slope * slopes[i, a]
-            for b in range(UNKNOWNS):
-                information[a, b] += weight * slopes[i, a] * slopes[i, b]
-    off = theta[3:] - problem.medium
-    pull = problem.precision @ off
-    gradient[3:] -= pull
-    information[3:, 3:] += problem.precision
-    return total - 0.5 * np.sum(off * pull)
+            gradient[a] -= slope * row[a]
+            weighted = weight * row[a]
+            for b in range(a + 1):
+                information[a, b] += weighted * row[b]
+    total += _add_priors(problem, theta, gradient, information)
+    for a in range(UNKNOWNS):
+        for b in range(a):
+            information[b, a] = information[a, b]
+    return total
 
 
-@njit(cache=True)
-def maximise(problem: Problem, start: Floats) -> tuple[Floats, Floats, float]:
-    """Return the maximum of the posterior near `start` (6,), the information there (6, 6) and the log posterior."""
-    # Steps are judged, and damped, in metres: a second is worth the way that sound makes in it.
-    metres = np.array([1.0, 1.0, problem.medium[0], 1.0, 1.0, 1.0])
-    theta = start.copy()
-    gradient, information = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
-    trial_gradient, trial_information = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
-    value = log_posterior(problem, theta, gradient, information)
+@njit(cache=True, error_model="numpy")
+def factorise(matrix: Floats, factor: Floats) -> bool:
+    """Fill the lower `factor` (k, k) of a symmetric matrix (Cholesky); say whether that could be done."""
+    for a in range(len(matrix)):
+        for b in range(a + 1):
+            total = matrix[a, b]
+            for c in range(b):
+                total -= factor[a, c] * factor[b, c]
+            if a > b:
+                factor[a, b] = total / factor[b, b]
+            elif total > 0.0:
+                factor[a, a] = math.sqrt(total)
+            else:
+                return False
+    return True
+
+
+@njit(cache=True, error_model="numpy")
+def _damp(problem: Problem, information: Floats, damping: float) -> None:
+    """Add to the diagonal of an information (7, 7): a share of itself, and what keeps flat directions finite."""
+    for a in range(UNKNOWNS):
+        # Steps are kept finite in metres: a second is worth the way that sound makes in it.
+        metres = problem.medium[0] if a == TIME else 1.0
+        information[a, a] += damping * information[a, a] + WEAKEST_PER_M2 * metres * metres
+
+
+@njit(cache=True, error_model="numpy")
+def solve_factorised(factor: Floats, right: Floats, solution: Floats) -> None:
+    """Fill `solution` (k,) of the equations whose matrix has this Cholesky factor (k, k)."""
+    for a in range(len(factor)):
+        total = right[a]
+        for c in range(a):
+            total -= factor[a, c] * solution[c]
+        solution[a] = total / factor[a, a]
+    for a in range(len(factor) - 1, -1, -1):
+        total = solution[a]
+        for c in range(a + 1, len(factor)):
+            total -= factor[c, a] * solution[c]
+        solution[a] = total / factor[a, a]
+
+
+@njit(cache=True, error_model="numpy")
+def _factorise_surely(problem: Problem, information: Floats, memory: Scratch) -> None:
+    """Fill `memory.factor` with the factor of an information (7, 7), damped as little as makes it definite."""
+    memory.damped[:] = information
+    damping = 0.0
+    _damp(problem, memory.damped, damping)
+    while not factorise(memory.damped, memory.factor):
+        # Rounding has made it indefinite.
+        damping = max(10.0 * damping, LEAST_DAMPING)
+        _damp(problem, memory.damped, damping)
+
+
+@njit(cache=True, error_model="numpy")
+def log_determinant(problem: Problem, information: Floats, memory: Scratch) -> float:
+    """Return the logarithm of the determinant of an information (7, 7)."""
+    _factorise_surely(problem, information, memory)
+    total = 1.0
+    for a in range(UNKNOWNS):
+        total *= memory.factor[a, a]
+    return 2.0 * math.log(total)
+
+
+@njit(cache=True, error_model="numpy")
+def invert(problem: Problem, information: Floats, covariance: Floats, memory: Scratch) -> None:
+    """Fill the covariance (7, 7) that an information leaves."""
+    _factorise_surely(problem, information, memory)
+    for a in range(UNKNOWNS):
+        memory.trial[:] = 0.0
+        memory.trial[a] = 1.0
+        solve_factorised(memory.factor, memory.trial, memory.step)
+        covariance[:, a] = memory.step
+
+
+@njit(cache=True, error_model="numpy")
+def maximise(problem: Problem, path_sigma_s: float, theta: Floats, memory: Scratch) -> float:
+    """Move `theta` (7,) to the nearby maximum of the posterior and return the log posterior there.
+
+    The information at the maximum is left in `memory.information`.
+    """
+    gradient, information, factor, step = memory.gradient, memory.information, memory.factor, memory.step
+    value = log_posterior(problem, path_sigma_s, theta, gradient, information, memory.row)
     damping = FIRST_DAMPING
     for _ in range(MAX_STEPS):
-        damped = information + np.diag(damping * np.diag(information) + WEAKEST_PER_M2 * metres**2)
-        step = np.linalg.solve(damped, gradient)
-        trial = theta + step
-        trial_value = log_posterior(problem, trial, trial_gradient, trial_information)
-        if trial_value >= value:
-            theta, value = trial, trial_value
-            gradient[:] = trial_gradient
-            information[:] = trial_information
-            damping = max(damping * 0.1, LEAST_DAMPING)
-            if np.sqrt(np.sum((step[:3] * metres[:3]) ** 2)) < CONVERGED_M:
+        gain = 0.0
+        memory.damped[:] = information
+        _damp(problem, memory.damped, damping)
+        if factorise(memory.damped, factor):
+            solve_factorised(factor, gradient, step)
+            for a in range(UNKNOWNS):
+                memory.trial[a] = theta[a] + step[a]
+                gain += 0.5 * gradient[a] * step[a]
+            if gain < CONVERGED_LOG and damping <= FIRST_DAMPING:
                 break
-        else:
-            damping *= 10.0
-            if damping > MOST_DAMPING:
-                break
-    return theta, information, value
+            trial_value = log_posterior(
+                problem, path_sigma_s, memory.trial, memory.trial_gradient, memory.trial_information, memory.row
+            )
+            if trial_value >= value:
+                value = trial_value
+                theta[:] = memory.trial
+                gradient[:] = memory.trial_gradient
+                information[:] = memory.trial_information
+                damping = max(damping * 0.1, LEAST_DAMPING)
+                continue
+        damping *= 10.0
+        if damping > MOST_DAMPING:
+            break
+    return value

@@ -17,7 +17,7 @@ def warm_up() -> None:
     count = len(times_s)
     sigmas_s = np.full(count, 0.001)
     medium = Medium(_SPEED_MPS, 2.0, 2.5)
-    locate(_NODES_M, times_s, sigmas_s, 0.0, medium)
+    locate(_NODES_M, times_s, sigmas_s, medium)
     scene = search.make_scene(_NODES_M[:, :2], np.zeros(count, dtype=np.int64), _SPEED_MPS, 2000.0)
     arrivals = search.Arrivals(
         times_s=times_s,

@@ -217,17 +217,14 @@ class Window:
     def _bang(self, log_odds: float, point: Floats, chosen: search.Ints) -> Bang:
         """Locate a hypothesis that was taken."""
         picked = chosen[chosen >= 0]
-        places = self.evidence.places[picked]
-        source_up_m = float(np.median(places[:, 2]))
-        location = locate(
-            places, self.arrivals.times_s[picked], self.evidence.sigmas_s[picked], source_up_m, self.medium, point
-        )
+        times_s, sigmas_s = self.arrivals.times_s[picked], self.evidence.sigmas_s[picked]
+        location = locate(self.evidence.places[picked], times_s, sigmas_s, self.medium, point)
         missed = search.should_have_heard(self.scene, location.theta, chosen >= 0)
         return Bang(
             heard=tuple(self.heard[i] for i in picked),
             location=location,
             epoch_ns=self.epoch_ns,
-            source_up_m=source_up_m,
+            source_up_m=location.up_m,
             log_odds=log_odds,
             silent=tuple(name for name, quiet in zip(self.names, missed, strict=True) if quiet),
             frame=self.frame,

@@ -43,11 +43,14 @@ def a_bang(
     location = Location(
         theta=theta,
         covariance=covariance,
+        up_m=3.0,
+        up_sigma_m=2.0,
         residuals_s=np.linspace(-0.001, 0.2, count),
         weights=np.linspace(1.0, 0.0, count),
         distances_m=np.linspace(100.0, 900.0, count),
         path_sigma_s=0.001,
         log_evidence=1.0,
+        alternatives=np.zeros((0, 3)),
     )
     return Bang(
         heard=tuple(Heard(one, 0.001, 0.02) for one in heard),

@@ -28,6 +28,11 @@ def network(rng: np.random.Generator, count: int, side_m: float = 1000.0) -> Flo
     return nodes
 
 
+def level(nodes: Floats) -> Floats:
+    """Return nodes at the height of the sources of these tests: where heights differ, that of the source is unknown."""
+    return nodes * [1.0, 1.0, 0.0] + [0.0, 0.0, 5.0]
+
+
 def times_of(nodes: Floats, place_m: Floats, speed_mps: float = SPEED_MPS, wind: Floats | None = None) -> Floats:
     blowing = np.zeros(2) if wind is None else wind
     times: Floats = travel_time_s(nodes - place_m, speed_mps, float(blowing[0]), float(blowing[1]))
@@ -35,7 +40,7 @@ def times_of(nodes: Floats, place_m: Floats, speed_mps: float = SPEED_MPS, wind:
 
 
 def find(nodes: Floats, times_s: Floats, sigma_s: float = 0.001, medium: Medium = STILL) -> Location:
-    return locate(nodes, times_s, np.full(len(nodes), sigma_s), 5.0, medium)
+    return locate(nodes, times_s, np.full(len(nodes), sigma_s), medium)
 
 
 def error_m(found: Location, place_m: Floats) -> float:
@@ -60,11 +65,11 @@ def test_without_noise_the_place_is_found_to_a_few_centimetres(count: int) -> No
     rng = np.random.default_rng(count)
     worst = []
     for _ in range(20):
-        nodes, place = network(rng, max(count, 4)), np.array([*rng.uniform(200, 800, 2), 5.0])
+        nodes, place = level(network(rng, count)), np.array([*rng.uniform(200, 800, 2), 5.0])
         found = find(nodes, times_of(nodes, place) + 3.0)
-        # Four arrivals can have two solutions even without noise; which one is meant nobody can tell.
-        other = np.abs(found.residuals_s).max() < 1e-4 and error_m(found, place) > 1.0 and count == 4
-        if not other:
+        # Four arrivals can have two solutions even without noise; which one is meant nobody can tell, but it is said.
+        told = any(np.hypot(*(other[:2] - place[:2])) < 1.0 for other in found.alternatives)
+        if not (told and count == 4):
             worst.append(error_m(found, place))
             assert found.theta[2] == pytest.approx(3.0, abs=1e-3)
     assert len(worst) >= 17
@@ -142,12 +147,48 @@ def test_two_of_eight_arrivals_that_are_late_cost_little_from_where_the_search_s
         times = times_of(nodes, place) + rng.normal(0, 0.001, 8)
         times[rng.choice(8, 2, replace=False)] += rng.uniform(0.02, 0.3, 2)
         start = np.array([*(place[:2] + rng.normal(0, 5, 2)), rng.normal(0, 0.01)])
-        found = locate(nodes, times, np.full(8, 0.001), 5.0, STILL, start)
+        found = locate(nodes, times, np.full(8, 0.001), STILL, start)
         errors.append(error_m(found, place))
         inside += mahalanobis2(found, place) <= CHI2_95_2D
     assert np.median(errors) < 0.6
     assert np.percentile(errors, 95) < 3.0
     assert inside / 200 > 0.9
+
+
+@pytest.mark.parametrize(("count", "late", "gross"), [(8, 1, 0.01), (8, 2, 0.03), (12, 3, 0.01)])
+def test_late_arrivals_mislead_no_location_that_has_no_start(count: int, late: int, gross: float) -> None:
+    rng = np.random.default_rng([12, count, late])
+    errors = []
+    for _ in range(200):
+        nodes, place = level(network(rng, count)), np.array([*rng.uniform(0, 1000, 2), 5.0])
+        times = times_of(nodes, place) + rng.normal(0, 0.001, count)
+        times[rng.choice(count, late, replace=False)] += 0.3
+        errors.append(error_m(find(nodes, times), place))
+    assert np.percentile(errors, 95) < 3.0
+    assert np.mean(np.array(errors) > 15.0) <= gross
+
+
+def test_three_arrivals_name_the_other_place_that_they_fit() -> None:
+    nodes = np.array([[0.0, 0, 5], [800, 0, 5], [300, 700, 5]])
+    place = np.array([-120.0, -60.0, 5.0])
+    found = find(nodes, times_of(nodes, place))
+    places = [found.theta[:2], *found.alternatives[:, :2]]
+    assert min(np.hypot(*(one - place[:2])) for one in places) < 5.0
+    assert len(places) == 2
+    assert 0.0 < found.alternatives[0, 2] < 1.0
+
+
+def test_a_mirror_image_has_half_of_the_probability() -> None:
+    nodes = np.c_[np.linspace(0, 1000, 6), np.zeros(6), np.full(6, 5.0)]
+    found = find(nodes, times_of(nodes, np.array([430.0, 300.0, 5.0])))
+    assert found.alternatives == pytest.approx(np.array([[430.0, -found.theta[1], 0.5]]), abs=0.1)
+
+
+def test_arrivals_to_spare_leave_no_alternative() -> None:
+    rng = np.random.default_rng(17)
+    for _ in range(50):
+        nodes, place = network(rng, 8), np.array([*rng.uniform(200, 800, 2), 5.0])
+        assert len(find(nodes, times_of(nodes, place) + rng.normal(0, 0.001, 8)).alternatives) == 0
 
 
 def test_unknown_wind_and_temperature_are_carried_by_the_ellipse_from_outside_the_network() -> None:
@@ -193,7 +234,7 @@ def test_path_errors_that_no_node_states_show_in_the_ellipse() -> None:
 def test_nodes_on_a_line_see_both_sides_alike() -> None:
     nodes = np.c_[np.linspace(0, 1000, 6), np.zeros(6), np.full(6, 5.0)]
     times, sigmas = times_of(nodes, np.array([430.0, 300.0, 5.0])), np.full(6, 0.001)
-    north, south = (locate(nodes, times, sigmas, 5.0, STILL, np.array([425.0, side, 0.0])) for side in (295.0, -295.0))
+    north, south = (locate(nodes, times, sigmas, STILL, np.array([425.0, side, 0.0])) for side in (295.0, -295.0))
     assert north.theta[:2] == pytest.approx([430.0, 300.0], abs=0.1)
     assert south.theta[:2] == pytest.approx([430.0, -300.0], abs=0.1)
     assert north.log_evidence == pytest.approx(south.log_evidence, abs=1e-6)
@@ -218,7 +259,7 @@ def test_nodes_at_one_place_know_nearly_nothing(count: int) -> None:
 def test_three_arrivals_fit_a_place_exactly() -> None:
     nodes = np.array([[0.0, 0, 5], [800, 0, 5], [300, 700, 5]])
     place = np.array([350.0, 250.0, 5.0])
-    found = locate(nodes, times_of(nodes, place), np.full(3, 0.001), 5.0, STILL, np.array([345.0, 255.0, 0.0]))
+    found = locate(nodes, times_of(nodes, place), np.full(3, 0.001), STILL, np.array([345.0, 255.0, 0.0]))
     assert error_m(found, place) < 1.0
     assert np.abs(found.residuals_s).max() < 1e-3
 
@@ -233,7 +274,7 @@ def test_a_start_near_the_place_leads_where_the_closed_form_leads() -> None:
     nodes, place = network(rng, 8), np.array([300.0, 700.0, 5.0])
     times = times_of(nodes, place) + rng.normal(0, 0.001, 8)
     start = np.array([320.0, 690.0, 0.02])
-    started = locate(nodes, times, np.full(8, 0.001), 5.0, STILL, start)
+    started = locate(nodes, times, np.full(8, 0.001), STILL, start)
     assert started.theta[:2] == pytest.approx(find(nodes, times).theta[:2], abs=1e-2)
 
 
@@ -279,7 +320,7 @@ def test_whatever_arrives_the_result_is_finite_and_its_ellipse_a_covariance(
     given_arrivals: tuple[list[tuple[float, float, float]], list[float], list[float]],
 ) -> None:
     places, times, sigmas = (np.array(part) for part in given_arrivals)
-    found = locate(places, times, sigmas, 0.0, AIR)
+    found = locate(places, times, sigmas, AIR)
     assert np.isfinite(found.theta).all()
     assert math.isfinite(found.log_evidence)
     assert np.linalg.eigvalsh(found.covariance[:2, :2]).min() > 0.0
