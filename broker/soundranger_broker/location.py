@@ -7,7 +7,7 @@ weighted by how well each value explains the arrivals.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
@@ -62,6 +62,8 @@ class Location:
     `covariance` is (6, 6) in the same order; `residuals_s` (n,) positive where an arrival is late; `weights` (n,) from
     0 (an outlier) to 1; `log_evidence` is the log density of the arrivals, integrated over all unknowns, when every
     place (m^2) and time (s) has prior density 1.
+    `alternatives` (k, 3) are other places that explain the arrivals: east m, north m, and the share of the probability
+    that lies there; what they leave of 1 is the share of the place given.
     """
 
     theta: Floats
@@ -71,6 +73,7 @@ class Location:
     distances_m: Floats
     path_sigma_s: float
     log_evidence: float
+    alternatives: Floats = field(default_factory=lambda: np.empty((0, 3)))
 
 
 def locate(
