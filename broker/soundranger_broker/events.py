@@ -8,6 +8,7 @@ from soundranger_broker.doubts import USED_WEIGHT, doubts
 from soundranger_broker.location import ellipse95
 from soundranger_broker.window import Bang
 from soundranger_node.messages import MAX_ALTERNATIVES, Alternative, Arrival, Ellipse, Event, EventStatus
+from soundranger_node.utc import NS_PER_S
 
 # No model of sound and chance is right more often than this, whatever odds it gives.
 MOST_PROBABILITY = 0.999
@@ -16,8 +17,13 @@ MOST_PROBABILITY = 0.999
 def event_id(bang: Bang) -> str:
     """Return a name for a bang that people can read out: its UTC, and six characters of its first arrival."""
     first = min(bang.heard, key=lambda one: (one.detection.time_ns, one.detection.id))
-    moment = datetime.fromtimestamp(bang.time_ns // 1_000_000_000, tz=UTC)
-    return f"{moment:%Y%m%d-%H%M%S}-{hashlib.sha256(first.detection.id.encode()).hexdigest()[:6]}"
+    return name_of(bang.time_ns, first.detection.id)
+
+
+def name_of(time_ns: int, detection: str) -> str:
+    """Return a name made of a UTC and of the id of a detection."""
+    moment = datetime.fromtimestamp(time_ns // NS_PER_S, tz=UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{hashlib.sha256(detection.encode()).hexdigest()[:6]}"
 
 
 def to_event(bang: Bang, name: str, revision: int, status: EventStatus) -> Event:

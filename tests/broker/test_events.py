@@ -350,7 +350,7 @@ def test_whatever_the_looks_revisions_rise_and_nothing_follows_the_last_word(
     tracker, news = Tracker(), list[Event]()
     for look in looks:
         once = {at_s: tuple(sorted(nodes)) for at_s, nodes in look}
-        news += tracker.preliminary(a_bang(town, at_s, nodes) for at_s, nodes in once.items())
+        news += tracker.preliminary([a_bang(town, at_s, nodes) for at_s, nodes in once.items()])
     last = {at_s: tuple(sorted(nodes)) for look in looks[-1:] for at_s, nodes in look}
     news += tracker.final([a_bang(town, at_s, nodes) for at_s, nodes in last.items()], after(20.0))
     assert tracker.final([], after(1_000.0)) == []
