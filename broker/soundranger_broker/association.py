@@ -8,12 +8,12 @@ stream and a file give the same events.
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.clutter import ClutterModel
-from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Learner
+from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Fault, Learner
 from soundranger_broker.window import (
     AGAIN_S,
     MAX_RANGE_M,
@@ -150,6 +150,10 @@ class Associator:
             return []
         last_step = math.floor(waiting[-1].detection.time_ns / 1e9 / STEP_S) + 1
         return self._associate(max(self._step, last_step - GLANCE_STEPS), last_step, waiting)
+
+    def faults(self) -> Sequence[Fault]:
+        """Return the nodes that settled bangs say are wrong about the time or their place."""
+        return self._learner.faults()
 
     @staticmethod
     def decided_ns(until_ns: int) -> int:

@@ -13,13 +13,23 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from soundranger_broker.locator import Locator
+from soundranger_broker import words
+from soundranger_broker.bulletin import Bulletin
+from soundranger_broker.locator import Locator, News
 from soundranger_broker.mqtt import Address
 from soundranger_broker.web.hub import Hub
 from soundranger_broker.web.picture import Figures
 from soundranger_node.errors import BrokerError, MessageError
-from soundranger_node.messages import ACK, EVENT, INCIDENT, STATUS, Ack, Event, Incident
-from soundranger_node.topics import NodeTopic, event_topic, every_node, incident_topic, parse_node_topic
+from soundranger_node.messages import ACK, CENTRE, EVENT, INCIDENT, REFUSAL, STATUS, Ack, CentreStatus, Event, Incident
+from soundranger_node.topics import (
+    NodeTopic,
+    centre_topic,
+    event_topic,
+    every_node,
+    incident_topic,
+    parse_node_topic,
+    refusal_topic,
+)
 
 # More than a minute of the busiest network; what comes on top is not acked, so the nodes send it again.
 MOST_QUEUED = 100_000
@@ -39,14 +49,13 @@ QOS = 1
 
 _LOG = logging.getLogger(__name__)
 
-News = Event | Incident
-
 
 class Centre:
     """Connects a locator to an MQTT broker and a page; `now_ns` is the clock that the network lives by.
 
     `concluded_ns` is the time up to which it has told all that there was to tell. `on_news` is called, in the centre's
-    own thread, with every event and incident after it was published.
+    own thread, with every event, incident and refusal after it was published. Until `ready` is set, which says that the
+    numerics are compiled, detections are taken in and wait.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class Centre:
         now_ns: Callable[[], int],
         hub: Hub | None = None,
         on_news: Callable[[News], None] | None = None,
+        ready: threading.Event | None = None,
     ) -> None:
         self.locator = locator
         self.received = 0
@@ -71,6 +81,9 @@ class Centre:
         self._said: set[tuple[str, str]] = set()
         self._last_delay_s: float | None = None
         self._figures_ns = 0
+        self._ready = ready
+        self._bulletin = Bulletin(locator, now_ns())
+        self._may_look_s = 0.0
         self._stopping = threading.Event()
         self._connected = threading.Event()
         self._client = self._make_client()
@@ -110,6 +123,7 @@ class Centre:
         client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
         if self._address.user is not None:
             client.username_pw_set(self._address.user, self._address.password)
+        client.will_set(centre_topic(), CENTRE.encode(self._bulletin.will()), QOS, retain=True)
         client.on_connect = self._connect
         client.on_disconnect = self._disconnect
         client.on_message = self._message
@@ -123,6 +137,8 @@ class Centre:
             return
         client.subscribe([(every_node("detection"), QOS), (every_node("status"), QOS)])
         self._connected.set()
+        # The broker may have told of our end, or forgotten what it kept.
+        self._bulletin.repeat()
 
     def _disconnect(
         self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _props: Properties | None
@@ -144,9 +160,22 @@ class Centre:
             for topic, ids in self._take().items():
                 self._acknowledge(topic, ids)
             now_ns = self._now_ns() + self._ahead_ns
-            self._tell(self.locator.advance(now_ns))
-            self.concluded_ns = now_ns
+            if self._ready is None or self._ready.is_set():
+                self._tell(self.locator.decide(now_ns))
+                self._look()
+                self.concluded_ns = now_ns
             self._tell_figures()
+            self._tell_status()
+        self._publish_status(self._bulletin.will())
+
+    def _look(self) -> None:
+        """Look at what may become an event, at once where there is time for it: looks take half of it at most."""
+        started_s = time.monotonic()
+        if not self.locator.has_unseen or started_s < self._may_look_s:
+            return
+        self._tell(self.locator.look())
+        ended_s = time.monotonic()
+        self._may_look_s = ended_s + (ended_s - started_s)
 
     def _take(self) -> dict[NodeTopic, list[str]]:
         """Handle waiting messages; return what is to be acked, by the topic to do it on."""
@@ -163,6 +192,8 @@ class Centre:
             taken = self.locator.detection(payload, self._now_ns(), topic.node)
             if taken.dropped is not None:
                 self._say_once(topic.node, taken.dropped)
+            if taken.moved_m is not None:
+                self._say_once(topic.node, f"has moved by {words.metres(taken.moved_m)}", "node %s %s")
             if taken.detection is not None:
                 acks[NodeTopic(topic.cell, topic.node, "ack")].append(taken.detection)
         return acks
@@ -194,6 +225,7 @@ class Centre:
                 # Nodes at the edge of what is allowed, say, put a bang just beyond it.
                 _LOG.warning("%s is not told of: %s", item.id, error.problem)
                 continue
+            self._bulletin.note(item)
             if isinstance(item, Event) and item.revision == 0:
                 self._last_delay_s = (self._now_ns() - item.time_ns) / 1e9
             if self._hub is not None:
@@ -204,8 +236,11 @@ class Centre:
     def _publish(self, item: News) -> None:
         if isinstance(item, Event):
             self._client.publish(event_topic(item.lat, item.lon), EVENT.encode(item), QOS)
-        else:
+        elif isinstance(item, Incident):
             self._client.publish(incident_topic(item.lat, item.lon), INCIDENT.encode(item), QOS)
+        else:
+            self._client.publish(refusal_topic(item.lat, item.lon), REFUSAL.encode(item), QOS)
+            _LOG.info("no event: %s", item.reason)
 
     def _tell_figures(self) -> None:
         now_ns = self._now_ns()
@@ -214,6 +249,23 @@ class Centre:
         self._figures_ns = now_ns
         refused = sum(self.dropped().values())
         self._hub.publish(Figures(detections=self.received, refused=refused, delay_s=self._last_delay_s))
+
+    def _tell_status(self) -> None:
+        compiling = self._ready is not None and not self._ready.is_set()
+        status = self._bulletin.due(self._now_ns(), self.received, self.dropped(), compiling=compiling)
+        if status is not None:
+            self._publish_status(status)
+        for change in self._bulletin.changes():
+            _LOG.warning("%s", change)
+
+    def _publish_status(self, status: CentreStatus) -> None:
+        try:
+            self._client.publish(centre_topic(), CENTRE.encode(status), QOS, retain=True)
+        except MessageError as error:
+            _LOG.warning("the status of the centre is not told: %s", error.problem)
+            return
+        if self._hub is not None:
+            self._hub.publish(status)
 
     def dropped(self) -> Counter[str]:
         """Return how many messages were dropped, by the reason."""
@@ -224,9 +276,9 @@ class Centre:
             dropped["is no valid status"] = self.bad_statuses
         return dropped
 
-    def _say_once(self, node: str, reason: str) -> None:
+    def _say_once(self, node: str, reason: str, text: str = "a message from node %s was dropped: %s") -> None:
         """Log a reason once a node; a node with endless reasons is bounded too."""
         if reason == "came before" or (node, reason) in self._said or len(self._said) >= MOST_AT_ONCE:
             return
         self._said.add((node, reason))
-        _LOG.warning("a message from node %s was dropped: %s", node, reason)
+        _LOG.warning(text, node, reason)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from soundranger_broker.centre import Centre, News
-from soundranger_broker.locator import Locator
+from soundranger_broker.centre import Centre
+from soundranger_broker.locator import Locator, News
 from soundranger_broker.mqtt import EmbeddedBroker
 from soundranger_broker.scorecard import Line, Scorecard, Totals
 from soundranger_broker.simulate import SimulatedTown

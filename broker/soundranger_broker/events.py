@@ -4,23 +4,31 @@ import hashlib
 import math
 from datetime import UTC, datetime
 
+from soundranger_broker.doubts import USED_WEIGHT, doubts
 from soundranger_broker.location import ellipse95
 from soundranger_broker.window import Bang
-from soundranger_node.messages import Arrival, Ellipse, Event, EventStatus
+from soundranger_node.messages import MAX_ALTERNATIVES, Alternative, Arrival, Ellipse, Event, EventStatus
+from soundranger_node.utc import NS_PER_S
 
-# An arrival is used where the location rests on it at least half.
-USED_WEIGHT = 0.5
+# No model of sound and chance is right more often than this, whatever odds it gives.
+MOST_PROBABILITY = 0.999
 
 
 def event_id(bang: Bang) -> str:
     """Return a name for a bang that people can read out: its UTC, and six characters of its first arrival."""
     first = min(bang.heard, key=lambda one: (one.detection.time_ns, one.detection.id))
-    moment = datetime.fromtimestamp(bang.time_ns // 1_000_000_000, tz=UTC)
-    return f"{moment:%Y%m%d-%H%M%S}-{hashlib.sha256(first.detection.id.encode()).hexdigest()[:6]}"
+    return name_of(bang.time_ns, first.detection.id)
 
 
-def to_event(bang: Bang, name: str, revision: int, status: EventStatus, reason: str | None = None) -> Event:
-    """Return the event message of a bang."""
+def name_of(time_ns: int, detection: str) -> str:
+    """Return a name made of a UTC and of the id of a detection."""
+    moment = datetime.fromtimestamp(time_ns // NS_PER_S, tz=UTC)
+    return f"{moment:%Y%m%d-%H%M%S}-{hashlib.sha256(detection.encode()).hexdigest()[:6]}"
+
+
+def to_event(bang: Bang, name: str, revision: int, status: EventStatus) -> Event:
+    """Return the event message of a bang, with the reasons to doubt it."""
+    probability = _probability(bang.log_odds)
     theta, covariance = bang.location.theta, bang.location.covariance
     lat, lon, alt_m = bang.frame.to_geodetic(float(theta[0]), float(theta[1]), bang.source_up_m)
     semi_major_m, semi_minor_m, bearing_deg = ellipse95(covariance[:2, :2])
@@ -38,7 +46,7 @@ def to_event(bang: Bang, name: str, revision: int, status: EventStatus, reason: 
             (float(covariance[1, 0]), float(covariance[1, 1])),
         ),
         ellipse95=Ellipse(semi_major_m=semi_major_m, semi_minor_m=semi_minor_m, bearing_deg=bearing_deg),
-        probability=1.0 / (1.0 + math.exp(-min(bang.log_odds, 50.0))),
+        probability=probability,
         speed_of_sound_mps=float(theta[3]),
         wind_mps=(float(theta[4]), float(theta[5])),
         arrivals=[
@@ -58,5 +66,20 @@ def to_event(bang: Bang, name: str, revision: int, status: EventStatus, reason: 
             )
         ],
         silent=list(bang.silent),
-        reason=reason,
+        reason=doubts(bang, probability),
+        alternatives=_alternatives(bang),
     )
+
+
+def _probability(log_odds: float) -> float:
+    """Return the probability that goes with log odds: never certainty."""
+    return min(1.0 / (1.0 + math.exp(-min(max(log_odds, -50.0), 50.0))), MOST_PROBABILITY)
+
+
+def _alternatives(bang: Bang) -> list[Alternative] | None:
+    """Return the other places that explain the arrivals, the likeliest first; None where there is none."""
+    told = []
+    for east_m, north_m, share in sorted(bang.location.alternatives, key=lambda place: -place[2])[:MAX_ALTERNATIVES]:
+        lat, lon, _ = bang.frame.to_geodetic(east_m, north_m, bang.source_up_m)
+        told.append(Alternative(lat=lat, lon=lon, probability=float(share)))
+    return told or None

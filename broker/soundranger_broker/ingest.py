@@ -5,26 +5,45 @@ on its way.
 """
 
 import heapq
+import math
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
+import msgspec
+
+from soundranger_broker.geodesy import Frame
 from soundranger_node.errors import MessageError
 from soundranger_node.messages import DETECTION, Detection
+from soundranger_node.utc import NS_PER_S
 
 # Ids are remembered for as long as a resend can come and no message is older: enough for an hour of a large network.
 MOST_IDS = 200_000
 # A node's clock may be ahead of ours by its bound and a little.
 MOST_FUTURE_NS = 5_000_000_000
+# A node that reports more than this in a minute of its own time floods; the associator takes no more than a part of it
+# for evidence anyway. Here it is counted and no more: nobody waits for it to be sorted.
+MOST_A_MINUTE = 600
+MINUTE_NS = 60 * NS_PER_S
+# A place is another one where it is further off than so many standard deviations of both, and than this.
+MOVED_SIGMAS, MOVED_M = 6.0, 30.0
+# More nodes than any network of this kind has: names that nobody stops must not fill the memory.
+MOST_NODES = 5_000
 # Reasons hold lengths and places: more different ones than this are one node gone mad.
 MOST_REASONS = 200
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What became of a payload: its detection's id where it has one (to be acked), and why it was dropped."""
+    """What became of a payload: its detection's id where it has one (to be acked), and why it was dropped.
+
+    `node` is the name of the node where it was kept; `moved_m` how far that has moved since it last said where it is,
+    where that is more than it can be wrong.
+    """
 
     detection: str | None
     dropped: str | None = None
+    node: str | None = None
+    moved_m: float | None = None
 
 
 @dataclass
@@ -32,7 +51,9 @@ class Ingest:
     """Takes payloads, gives detections in time order; `dropped` counts, by reason, what it did not keep."""
 
     dropped: Counter[str] = field(default_factory=Counter)
-    _seen: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _seen: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    _places: dict[str, Detection] = field(default_factory=dict)
+    _minutes: dict[int, Counter[str]] = field(default_factory=dict)
     _waiting: list[tuple[int, str, int, Detection]] = field(default_factory=list)
     _offered: int = 0
     _released_ns: int = 0
@@ -45,23 +66,49 @@ class Ingest:
             return self._drop(None, error.problem)
         if node is not None and detection.node != node:
             return self._drop(None, "names another node than its topic")
-        if detection.id in self._seen:
-            return self._drop(detection.id, "came before")
-        self._seen[detection.id] = None
-        if len(self._seen) > MOST_IDS:
-            self._seen.popitem(last=False)
-        if detection.time_ns > now_ns + MOST_FUTURE_NS:
-            return self._drop(detection.id, "is dated in the future")
-        if detection.time_ns < self._released_ns:
-            return self._drop(detection.id, "came too late")
+        reason = self._refuses(detection, now_ns)
+        if reason is not None:
+            return self._drop(detection.id, reason)
         # An id that was forgotten can come again while the first still waits: the number keeps their order total.
         self._offered += 1
         heapq.heappush(self._waiting, (detection.time_ns, detection.id, self._offered, detection))
-        return Taken(detection.id)
+        return Taken(detection.id, node=detection.node, moved_m=self._moved_m(detection))
+
+    def _refuses(self, detection: Detection, now_ns: int) -> str | None:
+        """Return why a detection is not to be kept, or None; remember its id."""
+        minute = detection.time_ns // MINUTE_NS
+        if self._minutes.get(minute, Counter())[detection.node] >= MOST_A_MINUTE:
+            return "comes from a node that floods"
+        content = hash(msgspec.json.encode(detection))
+        if detection.id in self._seen:
+            return "came before" if self._seen[detection.id] == content else "came before with other contents"
+        self._seen[detection.id] = content
+        if len(self._seen) > MOST_IDS:
+            self._seen.popitem(last=False)
+        if detection.time_ns > now_ns + MOST_FUTURE_NS:
+            return "is dated in the future"
+        if detection.time_ns < self._released_ns:
+            return "came too late"
+        self._minutes.setdefault(minute, Counter())[detection.node] += 1
+        return None
+
+    def _moved_m(self, detection: Detection) -> float | None:
+        """Return how far a node has moved, or None; remember where it is now."""
+        known = self._places.get(detection.node)
+        if known is not None or len(self._places) < MOST_NODES:
+            self._places[detection.node] = detection
+        if known is None or (known.lat, known.lon) == (detection.lat, detection.lon):
+            return None
+        east_m, north_m, _ = Frame(known.lat, known.lon).to_enu(detection.lat, detection.lon)
+        distance_m = math.hypot(east_m, north_m)
+        sigma_m = math.hypot(known.position_sigma_m, detection.position_sigma_m)
+        return distance_m if distance_m > max(MOVED_SIGMAS * sigma_m, MOVED_M) else None
 
     def release(self, until_ns: int) -> list[Detection]:
         """Return the detections up to `until_ns` in the order of their times; later ones must be younger."""
         self._released_ns = max(self._released_ns, until_ns)
+        for minute in [minute for minute in self._minutes if minute < self._released_ns // MINUTE_NS]:
+            del self._minutes[minute]
         ready: list[Detection] = []
         while self._waiting and self._waiting[0][0] < until_ns:
             ready.append(heapq.heappop(self._waiting)[-1])

@@ -1,6 +1,8 @@
 """Learning: what settled bangs teach about the air and the nodes, for the looks that follow."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +21,22 @@ SPEED_PER_KELVIN = 0.6
 WIND_SIGMA_MPS = 2.5
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A node that is wrong: its clock by `size_s` (positive: late) or its place by `size_m`; `sigma` of that.
+
+    `bangs` tell it, the first of them at `since_ns`.
+    """
+
+    node: str
+    kind: Literal["clock", "place"]
+    sigma: float
+    since_ns: int
+    bangs: int
+    size_s: float | None = None
+    size_m: float | None = None
+
+
 class Learner:
     """Takes bangs as they are settled, in a fixed order; says what is known before the next look.
 
@@ -32,6 +50,10 @@ class Learner:
     def observe(self, bang: Bang) -> Bang:
         """Learn from a settled bang; return it as what is known makes it."""
         return bang
+
+    def faults(self) -> Sequence[Fault]:
+        """Return the nodes that are known to be wrong."""
+        return ()
 
 
 def _weather(heard: Sequence[Heard]) -> Medium:

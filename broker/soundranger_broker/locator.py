@@ -10,26 +10,32 @@ from soundranger_broker.association import Associator
 from soundranger_broker.events import event_id, to_event
 from soundranger_broker.incidents import IncidentBook
 from soundranger_broker.ingest import Ingest, Taken
+from soundranger_broker.location import Medium
+from soundranger_broker.refusals import RefusalBook
 from soundranger_broker.tracking import Tracker
-from soundranger_node.messages import Event, Incident, NodeStatus
+from soundranger_node.messages import Event, Incident, NodeStatus, Refusal
 
-# Looking at unfinished business costs a search: after new detections, and not more often than this.
-LOOK_EVERY_NS = 200_000_000
 # Later than anything that ingest lets pass can be.
 FAR_NS = 1_000_000_000_000
+
+News = Event | Incident | Refusal
 
 
 @dataclass
 class Locator:
-    """Turns payloads into events; `lateness_ns` is how long after its time a detection may come in."""
+    """Turns payloads into events; `lateness_ns` is how long after its time a detection may come in.
+
+    `medium` is the air with which the last bang was located.
+    """
 
     lateness_ns: int
     ingest: Ingest = field(default_factory=Ingest)
     associator: Associator = field(default_factory=Associator)
     tracker: Tracker = field(default_factory=Tracker)
     incidents: IncidentBook = field(default_factory=IncidentBook)
-    _looked_ns: int = 0
-    _unseen: int = 0
+    refusals: RefusalBook = field(default_factory=RefusalBook)
+    medium: Medium | None = None
+    _unseen: list[str] = field(default_factory=list)
 
     def status(self, status: NodeStatus, now_ns: int) -> None:
         """Take in what a node says of itself; a last will was written long before the node died."""
@@ -41,24 +47,47 @@ class Locator:
     def detection(self, payload: bytes, now_ns: int, node: str | None = None) -> Taken:
         """Take in a detection's payload."""
         taken = self.ingest.offer(payload, now_ns, node)
-        self._unseen += taken.dropped is None
+        if taken.node is not None:
+            self._unseen.append(taken.node)
         return taken
 
-    def advance(self, now_ns: int) -> list[Event | Incident]:
+    def advance(self, now_ns: int) -> list[News]:
         """Return the news as of a time, in the order in which they are to be published."""
+        return [*self.decide(now_ns), *self.look()]
+
+    def decide(self, now_ns: int) -> list[News]:
+        """Return what is decided as of a time: nothing that comes later changes it."""
         until_ns = now_ns - self.lateness_ns
-        for detection in self.ingest.release(until_ns):
+        released = self.ingest.release(until_ns)
+        for detection in released:
             self.associator.add(detection)
-        finals = self.tracker.final(self.associator.settle(until_ns), self.associator.decided_ns(until_ns))
-        news: list[Event | Incident] = []
-        for event in finals:
+        self.refusals.add(released)
+        bangs = self.associator.settle(until_ns)
+        self.refusals.claim(bangs)
+        decided_ns = self.associator.decided_ns(until_ns)
+        news: list[News] = []
+        for event in self.tracker.final(bangs, decided_ns):
             news.append(event)
             if event.status == "final":
                 news.append(self.incidents.add(event))
-        if self._unseen and abs(now_ns - self._looked_ns) >= LOOK_EVERY_NS:
-            self._looked_ns, self._unseen = now_ns, 0
-            news += self.tracker.preliminary(self.associator.glance(self.ingest.waiting()))
-        return news
+        if bangs:
+            self.medium = bangs[-1].given.medium
+        return [*news, *self.refusals.refuse(decided_ns, self.medium)]
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether detections have come in since the last look."""
+        return bool(self._unseen)
+
+    def look(self) -> list[Event]:
+        """Return what detections that came since the last look say of events that may still change.
+
+        This costs a search over the last seconds.
+        """
+        if not self._unseen:
+            return []
+        heard, self._unseen = self._unseen, []
+        return self.tracker.preliminary(self.associator.glance(self.ingest.waiting()), heard)
 
 
 def locate_all(payloads: Iterable[bytes], now_ns: int) -> tuple[list[Event], Ingest]:

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from soundranger_broker.centre import Centre, News
-from soundranger_broker.locator import Locator
+from soundranger_broker.centre import Centre
+from soundranger_broker.locator import Locator, News
 from soundranger_broker.mqtt import Address
 from soundranger_broker.virtual import VirtualNetwork, VirtualPlace
 from soundranger_broker.web.app import create_app

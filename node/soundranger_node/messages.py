@@ -31,6 +31,11 @@ DetectionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}\Z")]
 EventId = DetectionId
 # The most sentences about problems in a status.
 MAX_PROBLEMS = 16
+# The most places of one event beside the likeliest: more is "somewhere".
+MAX_ALTERNATIVES = 8
+# The most reasons for which detections were dropped, and the most faulty nodes, in a status of the centre.
+MAX_REASONS = 32
+MAX_FAULTS = 500
 MAX_SHORT_TEXT = 256
 ShortText = Annotated[str, Meta(max_length=MAX_SHORT_TEXT)]
 LongText = Annotated[str, Meta(max_length=4096)]
@@ -52,6 +57,8 @@ Metres = Annotated[float, Meta(ge=0, le=1e8)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 Variance = Annotated[float, Meta(ge=-1e18, le=1e18)]
+Residual = Annotated[float, Meta(ge=-1e3, le=1e3)]
+Speed = Annotated[float, Meta(ge=200, le=500)]
 WindComponent = Annotated[float, Meta(ge=-150, le=150)]
 # Ten thousand times the magnitude of any feature: only there to refuse nonsense.
 Feature = Annotated[float, Meta(ge=-1e12, le=1e12)]
@@ -176,9 +183,17 @@ class Arrival(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     detection: DetectionId
     node: NodeName
-    residual_s: Annotated[float, Meta(ge=-1e3, le=1e3)]
+    residual_s: Residual
     distance_m: Metres
     used: bool
+
+
+class Alternative(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Another place that the same arrivals fit, and the probability that the bang was there rather than elsewhere."""
+
+    lat: Latitude
+    lon: Longitude
+    probability: Share
 
 
 EventStatus = Literal["preliminary", "final", "retracted"]
@@ -186,7 +201,11 @@ CovarianceRow = tuple[Variance, Variance]
 
 
 class Event(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """One located impulse: where, when, how sure, from which arrivals. A higher revision replaces a lower one."""
+    """One located impulse: where, when, how sure, from which arrivals. A higher revision replaces a lower one.
+
+    `probability` is that one real source made these arrivals; `alternatives` are other places where it may have been,
+    if there was one. `reason` says in sentences why it is doubtful, or why it was retracted.
+    """
 
     id: EventId
     revision: Count
@@ -199,13 +218,14 @@ class Event(Message, frozen=True, kw_only=True, omit_defaults=True):
     covariance_en_m2: tuple[CovarianceRow, CovarianceRow]
     ellipse95: Ellipse
     probability: Share
-    speed_of_sound_mps: Annotated[float, Meta(ge=200, le=500)]
+    speed_of_sound_mps: Speed
     wind_mps: tuple[WindComponent, WindComponent] | None = None
     arrivals: Annotated[list[Arrival], Meta(max_length=2_000)]
     silent: Annotated[list[NodeName], Meta(max_length=2_000)]
     label: ShortText | None = None
     scores: Annotated[dict[FeatureName, Feature], Meta(max_length=64)] | None = None
     reason: LongText | None = None
+    alternatives: Annotated[list[Alternative], Meta(max_length=MAX_ALTERNATIVES)] | None = None
 
 
 class Incident(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -219,6 +239,66 @@ class Incident(Message, frozen=True, kw_only=True, omit_defaults=True):
     lon: Longitude
     rounds: Count
     events: Annotated[list[EventId], Meta(max_length=2_000)]
+
+
+class Refusal(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Sounds that several nodes heard within a flight time, and why no event was made of them.
+
+    `time_ns` is that of the first arrival, the place is amid the nodes that heard it or, where the sounds suggest one,
+    theirs. `left_out` counts those that were not told since the last one, because there were too many.
+    """
+
+    id: EventId
+    time_ns: UtcNs
+    lat: Latitude
+    lon: Longitude
+    nodes: Annotated[list[NodeName], Meta(max_length=2_000)]
+    detections: Annotated[list[DetectionId], Meta(max_length=2_000)]
+    reason: LongText
+    left_out: Count = 0
+
+
+class NodeFault(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """A node whose clock or place is wrong, as its residuals over many bangs tell, in numbers and in one sentence.
+
+    A clock has `size_s` (positive: late) and `sigma_s`, a place `size_m` and `sigma_m`. `bangs` counts the bangs that
+    tell it, `since_ns` is when the first of them was.
+    """
+
+    node: NodeName
+    kind: Literal["clock", "place"]
+    size_s: Residual | None = None
+    sigma_s: Duration | None = None
+    size_m: Metres | None = None
+    sigma_m: Metres | None = None
+    since_ns: UtcNs
+    bangs: Count
+    text: ShortText
+
+
+class CentreStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """How the middle is doing, every 30 s, when a fault is found or gone, and as its last will.
+
+    Counts are since its start: `detections` taken in, `dropped` by the reason, `events` told (each once), `retracted`
+    of them, groups `refused`. The air is as the last bang was located with, each with one standard deviation (of the
+    wind: of a component). `faults` are nodes that are wrong, `problems` sentences about the middle itself.
+    """
+
+    online: bool
+    time_ns: UnsetUtcNs
+    version: ShortText
+    uptime_s: Duration | None = None
+    detections: Count = 0
+    dropped: Annotated[dict[ShortText, Count], Meta(max_length=MAX_REASONS)] | None = None
+    events: Count = 0
+    retracted: Count = 0
+    refused: Count = 0
+    speed_of_sound_mps: Speed | None = None
+    speed_of_sound_sigma_mps: Duration | None = None
+    wind_mps: tuple[WindComponent, WindComponent] | None = None
+    wind_sigma_mps: Duration | None = None
+    faults: Annotated[list[NodeFault], Meta(max_length=MAX_FAULTS)] | None = None
+    problems: Annotated[list[ShortText], Meta(max_length=MAX_PROBLEMS)] | None = None
 
 
 M = TypeVar("M", bound=Message)
@@ -274,6 +354,8 @@ ACK = _codec(Ack)
 CLIP_REQUEST = _codec(ClipRequest)
 EVENT = _codec(Event, MAX_EVENT_PAYLOAD)
 INCIDENT = _codec(Incident, MAX_EVENT_PAYLOAD)
+REFUSAL = _codec(Refusal, MAX_EVENT_PAYLOAD)
+CENTRE = _codec(CentreStatus, MAX_EVENT_PAYLOAD)
 CLIP_HEADER = _codec(ClipHeader)
 
 

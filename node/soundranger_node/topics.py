@@ -61,3 +61,13 @@ def event_topic(lat: float, lon: float) -> str:
 def incident_topic(lat: float, lon: float) -> str:
     """Return the topic of an incident at a place."""
     return f"{ROOT}/incident/{geohash(lat, lon)}"
+
+
+def refusal_topic(lat: float, lon: float) -> str:
+    """Return the topic of a refusal at a place."""
+    return f"{ROOT}/refused/{geohash(lat, lon)}"
+
+
+def centre_topic() -> str:
+    """Return the topic of the status of the centre."""
+    return f"{ROOT}/centre/status"

@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soundranger_broker.events import event_id, to_event
+from soundranger_broker.events import MOST_PROBABILITY, event_id, to_event
 from soundranger_broker.geodesy import Frame
-from soundranger_broker.given import Given
+from soundranger_broker.given import Given, Offset
 from soundranger_broker.incidents import MOST_DISTANCE_M, MOST_EVENTS, MOST_PAUSE_NS, IncidentBook
 from soundranger_broker.location import Location, Medium
-from soundranger_broker.tracking import Tracker
+from soundranger_broker.tracking import Tracker, worth_telling
 from soundranger_broker.window import Bang, Heard
 from soundranger_node.messages import EVENT, INCIDENT, Event
 
@@ -78,7 +78,7 @@ def an_event(town: "Town", at_s: float, east_m: float = 0.0, north_m: float = 0.
 
 def test_an_event_says_what_was_located(town: "Town") -> None:
     bang = a_bang(town)
-    event = to_event(bang, event_id(bang), 3, "preliminary", "a reason")
+    event = to_event(bang, event_id(bang), 3, "preliminary")
     assert town.offset_m(event.lat, event.lon) == pytest.approx((100.0, 50.0), abs=1e-3)
     assert event.alt_m == pytest.approx(3.0, abs=0.01)
     assert event.time_ns == after(10.0)
@@ -87,7 +87,7 @@ def test_an_event_says_what_was_located(town: "Town") -> None:
     axes = np.array([event.ellipse95.semi_major_m, event.ellipse95.semi_minor_m]) / math.sqrt(5.9915)
     assert axes**2 == pytest.approx(np.linalg.eigvalsh([[9.0, 1.5], [1.5, 4.0]])[::-1], rel=1e-4)
     assert (event.speed_of_sound_mps, event.wind_mps) == (341.0, (1.0, -2.0))
-    assert (event.revision, event.status, event.reason) == (3, "preliminary", "a reason")
+    assert (event.revision, event.status) == (3, "preliminary")
     assert event.silent == ["node-07"]
     assert EVENT.decode(EVENT.encode(event)) == event
 
@@ -105,8 +105,7 @@ def test_an_event_names_its_arrivals_and_which_of_them_it_rests_on(town: "Town")
 def test_the_probability_is_that_of_the_odds(town: "Town", log_odds: float) -> None:
     event = to_event(a_bang(town, log_odds=log_odds), "e", 0, "final")
     assert 0.0 <= event.probability <= 1.0
-    if abs(log_odds) < 30:
-        assert event.probability == pytest.approx(1 / (1 + math.exp(-log_odds)))
+    assert event.probability == pytest.approx(min(1 / (1 + math.exp(-min(log_odds, 50.0))), MOST_PROBABILITY))
     EVENT.encode(event)
 
 
@@ -121,6 +120,81 @@ def test_the_name_does_not_depend_on_the_order_of_arrivals(town: "Town") -> None
 
 def test_two_bangs_of_one_second_have_two_names(town: "Town") -> None:
     assert event_id(a_bang(town, 10.1)) != event_id(a_bang(town, 10.6))
+
+
+# Doubts
+
+
+def a_good_bang(town: "Town", **changes: Any) -> Bang:
+    """Return a bang that nothing speaks against, but for what is changed of its location."""
+    bang = a_bang(town, nodes=tuple(range(9)))
+    location = replace(bang.location, residuals_s=np.zeros(9), weights=np.ones(9), **changes)
+    return replace(bang, location=location, silent=())
+
+
+def reason_of(bang: Bang) -> str:
+    return to_event(bang, "e", 0, "final").reason or ""
+
+
+def test_of_a_good_bang_there_is_no_doubt(town: "Town") -> None:
+    event = to_event(a_good_bang(town), "e", 0, "final")
+    assert (event.reason, event.alternatives) == (None, None)
+
+
+def test_four_nodes_are_few(town: "Town") -> None:
+    four = a_bang(town, nodes=(0, 1, 2, 3))
+    location = replace(four.location, residuals_s=np.zeros(4), weights=np.ones(4))
+    told = reason_of(replace(four, location=location, silent=()))
+    assert told.startswith("Four nodes heard it, the least that makes an event.")
+
+
+def test_low_odds_are_told_as_how_many_such_events_are_false(town: "Town") -> None:
+    assert "one such event in 8 is false" in reason_of(replace(a_good_bang(town), log_odds=math.log(7.0)))
+    assert reason_of(replace(a_good_bang(town), log_odds=math.log(20.0))) == ""
+
+
+def test_another_place_that_fits_is_told_with_its_way_and_share(town: "Town") -> None:
+    bang = a_good_bang(town, alternatives=np.array([[100.0 + 300.0, 50.0 - 300.0, 0.2], [0.0, 0.0, 0.01]]))
+    event = to_event(bang, "e", 0, "final")
+    assert event.reason == "The same arrivals fit another place, 420 m to the south-east, with a probability of 20%."
+    assert event.alternatives is not None
+    places = [town.offset_m(place.lat, place.lon) for place in event.alternatives]
+    assert places == [pytest.approx((400.0, -250.0), abs=0.01), pytest.approx((0.0, 0.0), abs=0.01)]
+    assert [place.probability for place in event.alternatives] == [0.2, 0.01]
+    assert EVENT.decode(EVENT.encode(event)) == event
+
+
+def test_far_outside_the_nodes_the_distance_is_poor(town: "Town") -> None:
+    theta = np.array([2_500.0, 0.0, 10.0, 341.0, 0.0, 0.0])
+    long = np.diag([10_000.0, 100.0, 1e-6, 1.0, 1.0, 1.0])
+    assert "outside the nodes" in reason_of(a_good_bang(town, theta=theta, covariance=long))
+    assert reason_of(a_good_bang(town, covariance=long)) == ""
+    assert reason_of(a_good_bang(town, theta=theta)) == ""
+
+
+def test_silent_nodes_are_named_where_they_are_many(town: "Town") -> None:
+    bang = a_good_bang(town)
+    assert reason_of(replace(bang, silent=("a", "b"))) == ""
+    told = reason_of(replace(bang, silent=("a", "b", "c")))
+    assert told == "Three nodes should have heard it and did not (a, b and c)."
+
+
+def test_a_node_that_is_known_to_be_off_is_named_with_the_size(town: "Town") -> None:
+    bang = a_good_bang(town)
+    offsets = {town.names[2]: Offset(0.31, 0.001), "elsewhere": Offset(5.0, 0.1)}
+    told = reason_of(replace(bang, given=replace(bang.given, offsets=offsets)))
+    assert told == "Node node-02 took part, whose times are 310 ms late."
+
+
+def test_arrivals_that_do_not_fit_and_uneven_ways_are_told(town: "Town") -> None:
+    bang = a_good_bang(town, path_sigma_s=0.0155)
+    residuals, weights = np.zeros(9), np.ones(9)
+    residuals[[1, 4]], weights[[1, 4]] = (0.02, 0.083), 0.1
+    location = replace(bang.location, residuals_s=residuals, weights=weights)
+    assert reason_of(replace(bang, location=location)) == (
+        "Two of nine arrivals do not fit the place and do not count, by up to 83 ms. "
+        "The ways of the sound are uneven by 16 ms."
+    )
 
 
 # Tracking
@@ -145,6 +219,50 @@ def test_a_second_look_at_the_same_arrivals_is_no_news(town: "Town") -> None:
     assert tracker.preliminary([a_bang(town)]) == []
 
 
+def changed(event: Event, **changes: Any) -> bool:
+    return worth_telling(event, msgspec.structs.replace(event, **changes))
+
+
+def test_what_nobody_can_see_is_no_news(town: "Town") -> None:
+    event = an_event(town, 10.0)
+    more = [*event.arrivals, msgspec.structs.replace(event.arrivals[0], detection="one-more")]
+    assert not changed(event)
+    assert not changed(event, arrivals=more, time_ns=event.time_ns + 1_000_000)
+    assert not changed(event, lat=event.lat + 0.5 / 111_000)
+    assert not changed(event, probability=event.probability - 0.04)
+
+
+def test_a_move_a_better_ellipse_and_more_or_less_certainty_are_news(town: "Town") -> None:
+    event = an_event(town, 10.0)
+    assert changed(event, lat=event.lat + 2.0 / 111_000)
+    assert changed(event, ellipse95=msgspec.structs.replace(event.ellipse95, semi_minor_m=1.0))
+    assert changed(event, probability=event.probability - 0.06)
+    assert changed(event, reason=None)
+
+
+def test_small_moves_add_up_to_one_that_is_told(town: "Town") -> None:
+    tracker, bang = Tracker(), a_bang(town)
+    tracker.preliminary([bang])
+    told = []
+    for step in range(1, 11):
+        theta = bang.location.theta + np.array([0.5 * step, 0.0, 0.0, 0.0, 0.0, 0.0])
+        told += tracker.preliminary([replace(bang, location=replace(bang.location, theta=theta))])
+    assert [event.revision for event in told] == [1, 2]
+
+
+def test_two_bangs_are_never_one_event_however_their_arrivals_were_mixed_before(town: "Town") -> None:
+    tracker = Tracker()
+    one, other = a_bang(town, 10.0, nodes=(0, 1, 2, 3, 4)), a_bang(town, 10.4, nodes=(4, 5, 6, 7, 8))
+    six = replace(one.location, residuals_s=np.zeros(6), weights=np.ones(6), distances_m=np.full(6, 100.0))
+    mixed = replace(one, heard=(*one.heard[:3], *other.heard[:3]), location=six)
+    (before,) = tracker.preliminary([mixed])
+    both = tracker.preliminary([one, other])
+    assert len({event.id for event in both}) == 2
+    assert before.id in {event.id for event in both}
+    final = tracker.final([other, one], after(20.0))
+    assert {event.id for event in final} == {event.id for event in both}
+
+
 def test_a_bang_that_was_never_preliminary_is_final_at_once(town: "Town") -> None:
     assert told(Tracker().final([a_bang(town)], after(20.0))) == [(event_id(a_bang(town)), "final", 0)]
 
@@ -156,9 +274,35 @@ def test_what_the_final_look_does_not_confirm_is_retracted_with_a_reason(town: "
     (retracted,) = tracker.final([], after(10.1))
     assert told([retracted]) == [(preliminary.id, "retracted", 1)]
     assert retracted.reason
-    unchanged = msgspec.structs.replace(retracted, revision=0, status="preliminary", reason=None)
+    unchanged = msgspec.structs.replace(retracted, revision=0, status="preliminary", reason=preliminary.reason)
     assert unchanged == preliminary
     assert tracker.final([], after(99.0)) == []
+
+
+def test_a_retraction_names_the_event_that_its_arrivals_belong_to(town: "Town") -> None:
+    tracker = Tracker()
+    mistaken, truth = a_bang(town, 10.0, nodes=(0, 1, 2, 3)), a_bang(town, 10.0, nodes=(2, 3, 4, 5, 6))
+    tracker.preliminary([mistaken])
+    final, retracted = tracker.final([truth], after(10.1))
+    assert (final.status, retracted.status) == ("final", "retracted")
+    assert retracted.reason == f"The arrivals of node-02 and node-03 belong to event {final.id}."
+
+
+def test_a_retraction_names_the_node_that_was_heard_when_it_vanished(town: "Town") -> None:
+    tracker = Tracker()
+    tracker.preliminary([a_bang(town, nodes=(0, 1, 2, 3))])
+    tracker.preliminary([], ["node-05"])
+    tracker.preliminary([], ["node-08"])
+    (retracted,) = tracker.final([], after(10.1))
+    assert retracted.reason == "Once node-05 had been heard, chance explained its arrivals better than one bang."
+
+
+def test_a_retraction_names_nodes_that_stayed_silent(town: "Town") -> None:
+    tracker = Tracker()
+    tracker.preliminary([a_bang(town)])
+    (retracted,) = tracker.final([], after(10.1))
+    assert retracted.reason is not None
+    assert retracted.reason.startswith("Node-07 should have heard it and did not")
 
 
 def test_a_final_event_is_told_once(town: "Town") -> None:
@@ -209,7 +353,7 @@ def test_whatever_the_looks_revisions_rise_and_nothing_follows_the_last_word(
     tracker, news = Tracker(), list[Event]()
     for look in looks:
         once = {at_s: tuple(sorted(nodes)) for at_s, nodes in look}
-        news += tracker.preliminary(a_bang(town, at_s, nodes) for at_s, nodes in once.items())
+        news += tracker.preliminary([a_bang(town, at_s, nodes) for at_s, nodes in once.items()])
     last = {at_s: tuple(sorted(nodes)) for look in looks[-1:] for at_s, nodes in look}
     news += tracker.final([a_bang(town, at_s, nodes) for at_s, nodes in last.items()], after(20.0))
     assert tracker.final([], after(1_000.0)) == []

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from soundranger_broker.locator import Locator, locate_all
+from soundranger_broker.locator import Locator, News, locate_all
 from soundranger_node.messages import DETECTION, ClockStatus, Detection, Event, Incident, NodeStatus
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def delivered(
     delays_s: Sequence[float],
     until_s: float = 120.0,
     look_every_s: float = 0.05,
-) -> list[Event | Incident]:
+) -> list[News]:
     """Return the news of a stream in which each detection comes in its delay after its time."""
     for node in range(len(town.names)):
         locator.status(status_of(town, node), 0)
@@ -53,7 +53,7 @@ def delivered(
         (one.time_ns + round(delay_s * SECOND_NS), DETECTION.encode(one), one.node)
         for one, delay_s in zip(detections, delays_s, strict=True)
     )
-    news: list[Event | Incident] = []
+    news: list[News] = []
     for look in range(round(until_s / look_every_s)):
         now_ns = EPOCH_NS + round(look * look_every_s * SECOND_NS)
         while mail and mail[0][0] <= now_ns:
@@ -64,7 +64,7 @@ def delivered(
     return news
 
 
-def last_words(news: Sequence[Event | Incident]) -> list[Event]:
+def last_words(news: Sequence[News]) -> list[Event]:
     return [one for one in news if isinstance(one, Event) and one.status == "final"]
 
 
@@ -114,7 +114,7 @@ def test_the_first_news_is_out_within_half_a_second_of_the_sixth_arrival(town: "
     locator = a_locator()
     for node in range(len(town.names)):
         locator.status(status_of(town, node), 0)
-    news: list[Event | Incident] = []
+    news: list[News] = []
     for one in heard[:6]:
         locator.detection(DETECTION.encode(one), one.time_ns, one.node)
         news += locator.advance(one.time_ns)

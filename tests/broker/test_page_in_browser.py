@@ -17,7 +17,18 @@ from soundranger_broker.web.app import PageSettings, create_app
 from soundranger_broker.web.hub import Hub
 from soundranger_broker.web.picture import Shot
 from soundranger_broker.web.server import PageServer, serve
-from soundranger_node.messages import Arrival, ClockStatus, Ellipse, Event, Incident, NodeStatus
+from soundranger_node.messages import (
+    Alternative,
+    Arrival,
+    CentreStatus,
+    ClockStatus,
+    Ellipse,
+    Event,
+    Incident,
+    NodeFault,
+    NodeStatus,
+    Refusal,
+)
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -430,6 +441,10 @@ def test_nothing_is_wider_than_a_phone_and_all_that_is_tapped_is_large_enough(ph
             "mill-1", problems=[long_text], clock=ClockStatus(tier="free", why=long_text), lost=1, lost_to={"w" * 32: 1}
         )
     )
+    phone.hub.publish(a_refusal(reason=long_text))
+    phone.hub.publish(
+        centre(problems=[long_text], faults=[msgspec.structs.replace(late_clock("mill-1"), text=long_text)])
+    )
     phone.hub.publish(event(label=long_text, reason=long_text, silent=[long_text[:64]]))
     phone.open(f"/{view}")
     assert phone.overflow_px() == 0
@@ -456,3 +471,67 @@ def test_nothing_moves_for_those_who_asked_for_less_motion(browser: Browser, hub
         visit.hub.publish(event())
         expect(visit.page.locator(".event.is-new")).to_be_visible()
         assert visit.page.evaluate("document.getAnimations().length") == 0
+
+
+def a_refusal(number: int = 1, **changes: Any) -> Refusal:
+    made = Refusal(
+        id=f"refused-{number}",
+        time_ns=time.time_ns(),
+        lat=52.372,
+        lon=4.903,
+        nodes=["mill-1", "mill-2", "mill-3"],
+        detections=["a", "b", "c"],
+        reason="Three nodes (mill-1, mill-2 and mill-3) heard something at 12:00:01 UTC, four are needed.",
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def centre(**changes: Any) -> CentreStatus:
+    return msgspec.structs.replace(CentreStatus(online=True, time_ns=time.time_ns(), version="0.1.0"), **changes)
+
+
+def late_clock(node: str = "mill-2") -> NodeFault:
+    text = "clock is late by 310 ms (from fourteen bangs)"
+    return NodeFault(node=node, kind="clock", size_s=0.31, sigma_s=0.01, since_ns=time.time_ns(), bangs=14, text=text)
+
+
+def test_what_was_heard_and_not_located_is_listed_with_the_reason_by_keyboard_too(desk: Visit) -> None:
+    desk.open()
+    part = desk.page.locator(".refused")
+    expect(part).to_be_hidden()
+    desk.hub.publish(a_refusal(1))
+    desk.hub.publish(a_refusal(2, left_out=7))
+    expect(part.locator("summary")).to_have_text("Heard, not located (2)")
+    part.locator("summary").focus()
+    desk.page.keyboard.press("Enter")
+    expect(part.locator("li")).to_have_count(2)
+    expect(part.locator("li").first).to_contain_text("four are needed. Before it, 7 more were not told.")
+    desk.hub.publish(event())
+    expect(desk.page.locator(".list.events li")).to_have_count(1)
+    expect(part.locator("li").last).to_be_visible()
+
+
+def test_a_fault_that_bangs_have_told_is_said_at_the_node_until_it_is_gone(desk: Visit) -> None:
+    desk.hub.publish(centre(faults=[late_clock()]))
+    desk.open("/#nodes")
+    line = desk.page.locator(".list.nodes li", has_text="mill-2")
+    expect(line).to_contain_text("clock is late by 310 ms")
+    line.locator("a").click()
+    expect(desk.page.locator(".fault")).to_have_text("Its clock is late by 310 ms (from fourteen bangs)")
+    desk.hub.publish(centre())
+    expect(desk.page.locator(".fault")).to_have_count(0)
+
+
+def test_the_page_says_when_the_middle_is_not_ready(desk: Visit) -> None:
+    desk.hub.publish(centre(problems=["compiling the locator"]))
+    desk.open()
+    expect(desk.page.locator(".centre-problem")).to_have_text("compiling the locator")
+    desk.hub.publish(centre())
+    expect(desk.page.locator(".centre-problem")).to_be_hidden()
+
+
+def test_another_place_where_it_may_have_been_is_told(desk: Visit) -> None:
+    desk.hub.publish(event(alternatives=[Alternative(lat=52.3722, lon=4.9076, probability=0.2)]))
+    desk.open("/#event/event-1")
+    told = " ".join(desk.page.locator("#content").inner_text().split())
+    assert "Or perhaps at 52.372200, 4.907600, 300 m from here: 20 %" in told

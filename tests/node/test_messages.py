@@ -13,16 +13,21 @@ from msgspec import inspect
 from soundranger_node.errors import MessageError
 from soundranger_node.messages import (
     ACK,
+    CENTRE,
     CLIP_HEADER,
     CLIP_REQUEST,
     DETECTION,
     EVENT,
     INCIDENT,
     MAX_CLIP_PAYLOAD,
+    MAX_FAULTS,
     MAX_NODE_PAYLOAD,
+    MAX_REASONS,
+    REFUSAL,
     STATUS,
     Ack,
     Arrival,
+    CentreStatus,
     ClipHeader,
     ClockStatus,
     Codec,
@@ -30,12 +35,24 @@ from soundranger_node.messages import (
     Ellipse,
     Event,
     Incident,
+    NodeFault,
     NodeStatus,
+    Refusal,
     decode_clip,
     encode_clip,
 )
 
-CODECS: tuple[Codec[Any], ...] = (DETECTION, STATUS, ACK, CLIP_REQUEST, EVENT, INCIDENT, CLIP_HEADER)
+CODECS: tuple[Codec[Any], ...] = (
+    DETECTION,
+    STATUS,
+    ACK,
+    CLIP_REQUEST,
+    EVENT,
+    INCIDENT,
+    CLIP_HEADER,
+    REFUSAL,
+    CENTRE,
+)
 NOW_NS = 1_700_000_000_000_000_000
 BASE_DETECTION: dict[str, Any] = {
     "id": "roof-1-7",
@@ -154,6 +171,8 @@ def _least_valid(kind: type[msgspec.Struct], leave_out: str) -> dict[str, Any]:
         Ack: {"detections": []},
         Incident: msgspec.to_builtins(an_incident(0)),
         ClipHeader: msgspec.to_builtins(HEADER),
+        Refusal: msgspec.to_builtins(a_refusal(0)),
+        CentreStatus: msgspec.to_builtins(a_centre(0, 0)),
     }
     sample = samples.get(kind, {"detection": "d", "before_s": 1.0, "after_s": 1.0})
     return {name: value for name, value in sample.items() if name != leave_out}
@@ -351,7 +370,27 @@ def an_incident(events: int) -> Incident:
     )
 
 
+def a_refusal(nodes: int) -> Refusal:
+    names, ids = ["n" * 64] * nodes, ["d" * 128] * nodes
+    return Refusal(id="r", time_ns=NOW_NS, lat=1.0, lon=2.0, nodes=names, detections=ids, reason="r" * 4096)
+
+
+def a_centre(reasons: int, faults: int) -> CentreStatus:
+    fault = NodeFault(
+        node="n" * 64, kind="clock", size_s=-1.23456789e-100, sigma_s=1e-100, since_ns=NOW_NS, bangs=7, text="t" * 256
+    )
+    return CentreStatus(
+        online=True,
+        time_ns=NOW_NS,
+        version="v" * 256,
+        dropped={f"{number:0256}": 2**53 - 1 for number in range(reasons)},
+        faults=[fault] * faults,
+    )
+
+
 def test_the_largest_messages_that_the_rules_allow_fit_into_a_payload() -> None:
+    assert len(REFUSAL.decode(REFUSAL.encode(a_refusal(2_000))).nodes) == 2_000
+    assert len(CENTRE.decode(CENTRE.encode(a_centre(MAX_REASONS, MAX_FAULTS))).faults or []) == MAX_FAULTS
     features = {"f" * 60 + f"{number:04}": -1.2345678901234567e-100 for number in range(64)}
     full = Detection(**(BASE_DETECTION | {"id": "i" * 128, "features": features, "signature": "s" * 256}))
     assert DETECTION.decode(DETECTION.encode(full)) == full
@@ -367,6 +406,10 @@ def test_lists_longer_than_the_rules_allow_are_refused() -> None:
         EVENT.encode(an_event(2_001))
     with pytest.raises(MessageError, match="events"):
         INCIDENT.encode(an_incident(2_001))
+    with pytest.raises(MessageError, match="dropped"):
+        CENTRE.encode(a_centre(MAX_REASONS + 1, 1))
+    with pytest.raises(MessageError, match="faults"):
+        CENTRE.encode(a_centre(1, MAX_FAULTS + 1))
 
 
 @given(messages(CLIP_HEADER), st.binary(max_size=100))

@@ -9,11 +9,13 @@ from soundranger_node.topics import (
     NODE_TOPIC_KINDS,
     NodeTopic,
     NodeTopicKind,
+    centre_topic,
     event_topic,
     every_node,
     incident_topic,
     node_topic,
     parse_node_topic,
+    refusal_topic,
 )
 
 places = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
@@ -56,6 +58,8 @@ def test_topics_are_those_of_the_contract() -> None:
     assert every_node("detection") == "soundranger/1/node/+/+/detection"
     assert event_topic(42.6, -5.6) == "soundranger/1/event/ezs42"
     assert incident_topic(42.6, -5.6) == "soundranger/1/incident/ezs42"
+    assert refusal_topic(42.6, -5.6) == "soundranger/1/refused/ezs42"
+    assert centre_topic() == "soundranger/1/centre/status"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the page knows now: the newest word on every node, event, incident and simulated shot."""
+"""What the page knows now: the newest word on the centre and on every node, event, refusal, incident and shot."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from soundranger_node.messages import (
+    CentreStatus,
     Count,
     Duration,
     Event,
@@ -15,6 +16,7 @@ from soundranger_node.messages import (
     Longitude,
     Message,
     NodeStatus,
+    Refusal,
     UtcNs,
 )
 
@@ -22,6 +24,8 @@ from soundranger_node.messages import (
 MAX_EVENTS: Final = 1_000
 MAX_INCIDENTS: Final = 1_000
 MAX_SHOTS: Final = 1_000
+# What was heard and not located: the last minutes of it, for whoever misses a bang.
+MAX_REFUSALS: Final = 50
 
 
 class Shot(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -41,59 +45,71 @@ class Figures(Message, frozen=True, kw_only=True, omit_defaults=True):
     delay_s: Duration | None = None
 
 
-PageMessage = NodeStatus | Event | Incident | Figures | Shot
+PageMessage = NodeStatus | CentreStatus | Event | Refusal | Incident | Figures | Shot
 
 KINDS: Final[dict[type[PageMessage], str]] = {
     NodeStatus: "status",
+    CentreStatus: "centre",
+    Refusal: "refusal",
     Event: "event",
     Incident: "incident",
     Figures: "figures",
     Shot: "shot",
 }
 
-Held = TypeVar("Held", Event, Incident, Shot)
+Held = TypeVar("Held", Event, Refusal, Incident, Shot)
 
 
 class Picture:
     """The state behind the page; not safe to share between threads.
 
-    `nodes` goes by name; `events`, `incidents` and `shots` by id, and hold the newest of them.
+    `nodes` goes by name; `events`, `refusals`, `incidents` and `shots` by id, and hold the newest of them.
     """
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeStatus] = {}
         self.events: dict[str, Event] = {}
+        self.refusals: dict[str, Refusal] = {}
         self.incidents: dict[str, Incident] = {}
         self.shots: dict[str, Shot] = {}
         self.figures: Figures | None = None
+        self.centre: CentreStatus | None = None
 
     def apply(self, message: PageMessage) -> bool:
         """Take a message in; return False where it changes nothing: an old revision, or older than all that is held."""
+        is_news = True
         match message:
             case NodeStatus():
                 self.nodes[message.node] = _last_heard(message, self.nodes.get(message.node))
-                return True
-            case Event():
-                is_news = _is_newer(message, self.events.get(message.id))
-                return is_news and _hold(self.events, message, MAX_EVENTS, lambda event: event.time_ns)
-            case Incident():
-                is_news = _is_newer(message, self.incidents.get(message.id))
-                return is_news and _hold(self.incidents, message, MAX_INCIDENTS, lambda incident: incident.end_time_ns)
-            case Shot():
-                return _hold(self.shots, message, MAX_SHOTS, lambda shot: shot.time_ns)
+            case CentreStatus():
+                self.centre = message
             case Figures():
                 self.figures = message
-                return True
+            case Event():
+                is_news = _is_newer(message, self.events.get(message.id))
+                is_news = is_news and _hold(self.events, message, MAX_EVENTS, lambda event: event.time_ns)
+            case Incident():
+                is_news = _is_newer(message, self.incidents.get(message.id))
+                is_news = is_news and _hold(
+                    self.incidents, message, MAX_INCIDENTS, lambda incident: incident.end_time_ns
+                )
+            case Refusal():
+                is_news = _hold(self.refusals, message, MAX_REFUSALS, lambda refusal: refusal.time_ns)
+            case Shot():
+                is_news = _hold(self.shots, message, MAX_SHOTS, lambda shot: shot.time_ns)
+        return is_news
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all that is held as JSON-ready lists `nodes`, `events`, `incidents`, `shots`, and `figures`."""
+        """Return all that is held, JSON-ready: a list each of what goes by name or id, and `figures` and `centre`."""
         snapshot: dict[str, Any] = msgspec.to_builtins(
             {
                 "nodes": list(self.nodes.values()),
                 "events": list(self.events.values()),
+                "refusals": list(self.refusals.values()),
                 "incidents": list(self.incidents.values()),
                 "shots": list(self.shots.values()),
                 "figures": self.figures,
+                "centre": self.centre,
             }
         )
         return snapshot

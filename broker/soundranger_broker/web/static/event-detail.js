@@ -3,7 +3,7 @@
 import { backLink, eventLink, nodeLink } from "./address.js";
 import { element } from "./dom.js";
 import { facts, placeButtons, positionFact } from "./facts.js";
-import { bearing, count, localDateTime, localTime, metres, percent, seconds } from "./format.js";
+import { bearing, count, localDateTime, localTime, metres, percent, place, seconds } from "./format.js";
 import { signedMs, unit, utcDateTime, wind, zoneName } from "./format.js";
 import { distanceM } from "./geodesy.js";
 import { eventSign } from "./signs.js";
@@ -30,6 +30,10 @@ export function eventDetail(event, incident, shot, picture, onZoom) {
       ["UTC", utcDateTime(event.time_ns)],
       positionFact(event),
       ["95 % ellipse", ellipseText(event.ellipse95)],
+      ...(event.alternatives ?? []).map((other) => [
+        "Or perhaps at",
+        `${place(other.lat, other.lon)}, ${metres(distanceM(event, other))} from here: ${percent(other.probability)}`,
+      ]),
       ["Time, 1 σ", `± ${seconds(event.time_sigma_s)}`],
       ["Probability", percent(event.probability)],
       ["Speed of sound", unit(event.speed_of_sound_mps, 1, "m/s")],

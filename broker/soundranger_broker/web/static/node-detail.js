@@ -13,12 +13,13 @@ const HEALTH = {
   offline: "Offline: the broker has lost it.",
 };
 
-export function nodeDetail(node, nowMs, onZoom) {
+export function nodeDetail(node, faults, nowMs, onZoom) {
   const state = health(node, nowMs);
   return [
     backLink(),
     element("h2", { tabindex: -1, class: "detail-title" }, nodeSign(state), element("span", {}, node.node)),
     element("p", { class: "status" }, HEALTH[state]),
+    ...faults.map((fault) => element("p", { class: "reason fault" }, `Its ${fault}`)),
     ...(node.problems ?? []).map((problem) => element("p", { class: "reason" }, problem)),
     facts([
       ["Last heard", ago(node.time_ns, nowMs)],

@@ -9,6 +9,7 @@ import { health } from "./picture.js";
 import { eventSign, nodeSign } from "./signs.js";
 
 const SHOWN = 300;
+const REFUSALS_SHOWN = 20;
 
 export class Panel {
   constructor(content, onZoom) {
@@ -31,7 +32,7 @@ export class Panel {
   }
 
   _showEvents(picture, nowMs, isOpened) {
-    const list = this._list(isOpened, "Latest events", "events");
+    const list = this._list(isOpened, "Latest events", "events", [], [centreProblem()], [refusedPart()]);
     const events = picture.newestEvents(SHOWN);
     this._setEmpty(
       events.length === 0,
@@ -40,13 +41,33 @@ export class Panel {
         : "Nothing located yet. An event appears here the moment enough nodes have heard it.",
     );
     reconcile(list, events, (event) => event.id, makeEventItem, (item, event) => updateEventItem(item, event, nowMs));
+    this._showProblems(picture);
+    this._showRefusals(picture, nowMs);
+  }
+
+  _showProblems(picture) {
+    const note = this.content.querySelector(".centre-problem");
+    const problems = picture.centre?.problems ?? [];
+    setText(note, problems.join("; "));
+    note.hidden = problems.length === 0;
+  }
+
+  _showRefusals(picture, nowMs) {
+    const refusals = picture.newestRefusals(REFUSALS_SHOWN);
+    const part = this.content.querySelector(".refused");
+    part.hidden = refusals.length === 0;
+    setText(part.querySelector("summary span"), `Heard, not located (${refusals.length})`);
+    const update = (item, refusal) => setText(item.querySelector(".item-age"), ago(refusal.time_ns, nowMs));
+    reconcile(part.querySelector("ol"), refusals, (refusal) => refusal.id, makeRefusalItem, update);
   }
 
   _showNodes(picture, nowMs, isOpened) {
     const list = this._list(isOpened, "Nodes", "nodes", [backLink()]);
     const nodes = picture.nodesByName();
     this._setEmpty(nodes.length === 0, "No node has reported yet.");
-    reconcile(list, nodes, (node) => node.node, makeNodeItem, (item, node) => updateNodeItem(item, node, nowMs));
+    reconcile(list, nodes, (node) => node.node, makeNodeItem, (item, node) =>
+      updateNodeItem(item, node, picture.faultsOf(node.node), nowMs),
+    );
   }
 
   _showEvent(picture, id) {
@@ -66,7 +87,10 @@ export class Panel {
       this._build([this.view, "missing"], () => missing("Node", "No node of this name has reported."));
       return;
     }
-    this._build([this.view, node, health(node, nowMs), ago(node.time_ns, nowMs)], () => nodeDetail(node, nowMs, this.onZoom));
+    const faults = picture.faultsOf(name);
+    this._build([this.view, node, health(node, nowMs), ago(node.time_ns, nowMs), faults.join()], () =>
+      nodeDetail(node, faults, nowMs, this.onZoom),
+    );
   }
 
   // Rebuilds the panel only where something that it shows has changed: scrolling, selected text and focus survive.
@@ -79,17 +103,19 @@ export class Panel {
     this.content.scrollTop = isSame ? scrolled : 0;
   }
 
-  _list(isOpened, title, name, back = []) {
+  _list(isOpened, title, name, back = [], before = [], after = []) {
     if (isOpened) {
       this.built = [];
       this.content.replaceChildren(
         ...back,
         element("h2", { tabindex: -1 }, title),
+        ...before,
         element("p", { class: "empty" }),
         element("ol", { class: `list ${name}` }),
+        ...after,
       );
     }
-    return this.content.querySelector("ol");
+    return this.content.querySelector("ol.list");
   }
 
   _setEmpty(isEmpty, text) {
@@ -141,6 +167,29 @@ function updateEventItem(item, event, nowMs) {
   );
 }
 
+// What the middle says does not work with itself.
+const centreProblem = () => element("p", { class: "reason centre-problem", role: "status" });
+
+function refusedPart() {
+  return element(
+    "details",
+    { class: "refused" },
+    element("summary", {}, element("span", {})),
+    element("ol", { class: "refusals" }),
+  );
+}
+
+function makeRefusalItem(refusal) {
+  const more = refusal.left_out ? ` Before it, ${refusal.left_out} more were not told.` : "";
+  return element(
+    "li",
+    {},
+    element("span", { class: "item-title" }, localTime(refusal.time_ns)),
+    element("span", { class: "item-age" }),
+    element("span", { class: "refusal-reason" }, refusal.reason + more),
+  );
+}
+
 function makeNodeItem(node) {
   return element(
     "li",
@@ -157,11 +206,12 @@ function makeNodeItem(node) {
   );
 }
 
-function updateNodeItem(item, node, nowMs) {
+function updateNodeItem(item, node, faults, nowMs) {
   const state = health(node, nowMs);
   item.querySelector(".item-sign").replaceChildren(nodeSign(state));
   setText(item.querySelector(".item-size"), state);
-  setText(item.querySelector(".item-more"), `clock ${node.clock.tier}`);
+  setText(item.querySelector(".item-more"), faults[0] ?? `clock ${node.clock.tier}`);
+  item.dataset.faulty = faults.length > 0;
   setText(item.querySelector(".item-age"), ago(node.time_ns, nowMs));
 }
 

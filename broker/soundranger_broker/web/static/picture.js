@@ -3,6 +3,7 @@
 import { distanceM } from "./geodesy.js";
 
 const MAX_EVENTS = 1000;
+const MAX_REFUSALS = 50;
 // A node reports every 30 s: three reports missing is no accident.
 const STALE_AFTER_MS = 90_000;
 // A simulated shot and an event this close in time are one and the same.
@@ -10,27 +11,40 @@ const SAME_SHOT_NS = 0.5e9;
 
 export class Picture {
   constructor() {
-    this.replace({ nodes: [], events: [], incidents: [], shots: [], figures: null });
+    this.replace({ nodes: [], events: [], refusals: [], incidents: [], shots: [], figures: null, centre: null });
   }
 
   replace(snapshot) {
     this.nodes = new Map(snapshot.nodes.map((node) => [node.node, node]));
     this.events = new Map(snapshot.events.map((event) => [event.id, event]));
     this.incidents = new Map(snapshot.incidents.map((incident) => [incident.id, incident]));
+    this.refusals = new Map(snapshot.refusals.map((refusal) => [refusal.id, refusal]));
     this.shots = new Map(snapshot.shots.map((shot) => [shot.id, shot]));
     this.figures = snapshot.figures;
+    this.centre = snapshot.centre;
   }
 
   apply(kind, message) {
     if (kind === "status") this.nodes.set(message.node, lastHeard(message, this.nodes.get(message.node)));
     else if (kind === "event") hold(this.events, message, "time_ns");
+    else if (kind === "refusal") hold(this.refusals, message, "time_ns", MAX_REFUSALS);
     else if (kind === "incident") hold(this.incidents, message, "end_time_ns");
     else if (kind === "shot") hold(this.shots, message, "time_ns");
     else if (kind === "figures") this.figures = message;
+    else if (kind === "centre") this.centre = message;
   }
 
   newestEvents(limit) {
     return newest(this.events, limit);
+  }
+
+  newestRefusals(limit) {
+    return newest(this.refusals, limit);
+  }
+
+  // Returns what the middle has found to be wrong with a node, as sentences.
+  faultsOf(name) {
+    return (this.centre?.faults ?? []).filter((fault) => fault.node === name).map((fault) => fault.text);
   }
 
   newestShots(limit) {
@@ -69,9 +83,9 @@ function lastHeard(status, known) {
   return { ...status, time_ns: known.time_ns };
 }
 
-function hold(held, message, time) {
+function hold(held, message, time, most = MAX_EVENTS) {
   held.set(message.id, message);
-  if (held.size <= MAX_EVENTS) return;
+  if (held.size <= most) return;
   const oldest = [...held.values()].reduce((one, other) => (other[time] < one[time] ? other : one));
   held.delete(oldest.id);
 }

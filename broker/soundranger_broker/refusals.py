@@ -1,0 +1,191 @@
+"""Refusals: loud sounds that several nodes heard and no bang explains, and why no event was made of them.
+
+Whoever heard a bang that is not on the map wants to know why. So arrivals that no bang has claimed, once nothing can
+claim them any more, are put into groups that one source can have made, and each group is explained in a sentence.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from soundranger_broker import words
+from soundranger_broker.acoustics import speed_of_sound_mps
+from soundranger_broker.events import name_of
+from soundranger_broker.geodesy import Floats, Frame
+from soundranger_broker.location import Medium, locate
+from soundranger_broker.window import MIN_NODES, Bang
+from soundranger_node.messages import Detection, Refusal
+from soundranger_node.utc import NS_PER_S
+
+# Fainter sounds than this are not what somebody misses on the map.
+LOUD_SNR_DB = 18.0
+# Two nodes are no group: anything agrees with anything.
+LEAST_NODES = 3
+# Two nodes hear one sound within the time it needs from one to the other, in the slowest air, and this much more.
+SLOWEST_SOUND_MPS = 300.0
+SLACK_S = 0.02
+# Sound needs no longer than this across what hears one bang.
+SPAN_NS = 7 * NS_PER_S
+# For so long after a direct sound, whatever is hardly louder at that node is an echo of it.
+ECHO_NS = 2 * NS_PER_S
+ECHO_LOUDER_DB = 3.0
+# The air where no bang has told it.
+TEMPERATE = Medium(speed_of_sound_mps(12.0), 5.4, 2.5)
+# Arrivals that fit one place to within this agree on it.
+AGREE_S = 0.02
+# More refusals than this a minute nobody reads.
+MOST_A_MINUTE = 6
+MINUTE_NS = 60 * NS_PER_S
+# A node that made more loud sounds of its own than this in the last minute says nothing with another one.
+CHATTER_A_MINUTE = 20
+# More unexplained sounds than this within a flight time are a storm: there are no groups in it.
+STORM = 60
+
+
+@dataclass
+class RefusalBook:
+    """Takes detections in the order of their times, and bangs; gives refusals, not too many.
+
+    `refused` counts all groups, told or not.
+    """
+
+    refused: int = 0
+    _pending: deque[Detection] = field(default_factory=deque)
+    _loud: deque[tuple[int, str]] = field(default_factory=deque)
+    _spent: set[str] = field(default_factory=set)
+    _direct: dict[str, deque[Detection]] = field(default_factory=dict)
+    _told_ns: deque[int] = field(default_factory=deque)
+    _left_out: int = 0
+
+    def add(self, detections: Iterable[Detection]) -> None:
+        """Take in detections that a bang may still claim."""
+        self._pending.extend(one for one in detections if one.snr_db >= LOUD_SNR_DB)
+
+    def claim(self, bangs: Iterable[Bang]) -> None:
+        """Take in bangs: what they rest on is explained, and so are echoes of it."""
+        for bang in bangs:
+            for one in bang.heard:
+                self._spent.add(one.detection.id)
+                self._direct.setdefault(one.detection.node, deque()).append(one.detection)
+
+    def refuse(self, decided_ns: int, medium: Medium | None = None) -> list[Refusal]:
+        """Return refusals of groups that began before `decided_ns`, less the time that one can last.
+
+        `medium` is the air, where it is known.
+        """
+        until_ns = decided_ns - SPAN_NS
+        if not self._pending or self._pending[0].time_ns >= until_ns:
+            return []
+        near = [one for one in self._pending if one.time_ns < until_ns + SPAN_NS and not self._is_explained(one)]
+        self._loud.extend((one.time_ns, one.node) for one in near if one.time_ns < until_ns)
+        told = [] if len(near) > STORM else self._tell(self._without_chatter(near), until_ns, medium or TEMPERATE)
+        self._forget(until_ns)
+        return told
+
+    def _tell(self, near: list[Detection], until_ns: int, medium: Medium) -> list[Refusal]:
+        told = []
+        for group in groups(near, sum(one.time_ns < until_ns for one in near)):
+            self._spent.update(one.id for one in group)
+            self.refused += 1
+            while self._told_ns and group[0].time_ns - self._told_ns[0] > MINUTE_NS:
+                self._told_ns.popleft()
+            if len(self._told_ns) >= MOST_A_MINUTE:
+                self._left_out += 1
+                continue
+            self._told_ns.append(group[0].time_ns)
+            told.append(to_refusal(group, medium, self._left_out))
+            self._left_out = 0
+        return told
+
+    def _is_explained(self, one: Detection) -> bool:
+        return one.id in self._spent or any(
+            0 <= one.time_ns - direct.time_ns < ECHO_NS and one.snr_db < direct.snr_db + ECHO_LOUDER_DB
+            for direct in self._direct.get(one.node, ())
+        )
+
+    def _without_chatter(self, near: list[Detection]) -> list[Detection]:
+        loud = Counter(node for _, node in self._loud)
+        return [one for one in near if loud[one.node] <= CHATTER_A_MINUTE]
+
+    def _forget(self, until_ns: int) -> None:
+        while self._pending and self._pending[0].time_ns < until_ns:
+            self._spent.discard(self._pending.popleft().id)
+        while self._loud and self._loud[0][0] < until_ns - MINUTE_NS:
+            self._loud.popleft()
+        for node, direct in list(self._direct.items()):
+            while direct and direct[0].time_ns < until_ns - ECHO_NS:
+                self._spent.discard(direct.popleft().id)
+            if not direct:
+                del self._direct[node]
+
+
+def groups(near: Sequence[Detection], first: int) -> list[list[Detection]]:
+    """Return groups that one source can have made, each begun by one of the `first` of `near`, in the order of time.
+
+    A group has one detection a node, and none is in two groups.
+    """
+    if len({one.node for one in near}) < LEAST_NODES:
+        return []
+    frame = Frame.amid([one.lat for one in near], [one.lon for one in near])
+    places = frame.to_enu([one.lat for one in near], [one.lon for one in near])
+    times_s = np.array([(one.time_ns - near[0].time_ns) / NS_PER_S for one in near])
+    ways_s = np.linalg.norm(places[:, None, :] - places[None, :, :], axis=2) / SLOWEST_SOUND_MPS + SLACK_S
+    fits = np.abs(times_s[:, None] - times_s[None, :]) <= ways_s
+    free, found = np.ones(len(near), dtype=bool), []
+    for seed in range(first):
+        members = [seed] if free[seed] else []
+        for other in np.flatnonzero(fits[seed] & free).tolist():
+            nodes = {near[member].node for member in members}
+            if other > seed and members and near[other].node not in nodes and fits[other, members].all():
+                members.append(other)
+        if len(members) >= LEAST_NODES:
+            free[members] = False
+            found.append([near[member] for member in members])
+        free[seed] = False
+    return found
+
+
+def to_refusal(group: Sequence[Detection], medium: Medium, left_out: int) -> Refusal:
+    """Return the refusal of a group, in the order of time, with the reason."""
+    frame = Frame.amid([one.lat for one in group], [one.lon for one in group])
+    places = frame.to_enu(*np.array([(one.lat, one.lon, one.alt_m) for one in group]).T)
+    point, reason = _explained(group, places, medium)
+    lat, lon, _ = frame.to_geodetic(float(point[0]), float(point[1]))
+    return Refusal(
+        id=f"refused-{name_of(group[0].time_ns, group[0].id)}",
+        time_ns=group[0].time_ns,
+        lat=lat,
+        lon=lon,
+        nodes=[one.node for one in group],
+        detections=[one.id for one in group],
+        reason=words.sentence(reason),
+        left_out=left_out,
+    )
+
+
+def _explained(group: Sequence[Detection], places: Floats, medium: Medium) -> tuple[Floats, str]:
+    """Return where a group points to, or else its middle, (east m, north m), and why it is no event."""
+    middle: Floats = places[:, :2].mean(axis=0)
+    many = words.number(len(group))
+    who = words.names([one.node for one in group])
+    when = words.moment(group[0].time_ns)
+    if len(group) < MIN_NODES:
+        return middle, f"{many} nodes ({who}) heard something at {when}, {words.number(MIN_NODES)} are needed"
+    times_s = np.array([(one.time_ns - group[0].time_ns) / NS_PER_S for one in group])
+    sigmas_s = np.array([np.hypot(one.time_sigma_s, one.position_sigma_m / medium.speed_mps) for one in group])
+    found = locate(places, times_s, np.maximum(sigmas_s, 1e-4), float(np.median(places[:, 2])), medium)
+    off = np.abs(found.residuals_s)
+    heard = f"{many} nodes ({who}) heard something at {when}"
+    if (off <= AGREE_S).all():
+        within = words.seconds(max(float(off.max()), 0.001))
+        return found.theta[:2], f"{heard} and agree on a place within {within}, but chance does so, too, in this noise"
+    if len(group) > MIN_NODES and (off > AGREE_S).sum() == 1:
+        odd = int(off.argmax())
+        size = words.seconds(float(off[odd]))
+        return found.theta[:2], (
+            f"{heard}, but only without {group[odd].node} do they agree on a place: its clock is off by {size}, "
+            "or it heard something else"
+        )
+    return middle, f"{heard}, but not from one place: their times are off by up to {words.seconds(float(off.max()))}"
