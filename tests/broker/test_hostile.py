@@ -72,11 +72,16 @@ def without(town: "Town") -> list[Event]:
     return events
 
 
+@pytest.fixture(scope="module")
+def without_node(town: "Town") -> list[list[Event]]:
+    """Return, for each node, the events of the other eight."""
+    return [located(payloads([one for one in good(town) if one.node != name])) for name in town.names]
+
+
 def assert_harmless(town: "Town", bad: Sequence[Detection | bytes], without: Sequence[Event]) -> None:
     """Fail unless the town's events are the same with the bad input among its reports."""
     lines = [DETECTION.encode(one) if isinstance(one, Detection) else one for one in bad]
-    assert_unmoved(located([*lines, *payloads(good(town))]), without)
-    assert_unmoved(located([*payloads(good(town)), *lines]), without)
+    assert_unmoved(located([*lines[::2], *payloads(good(town)), *lines[1::2]]), without)
 
 
 @pytest.mark.parametrize("sigma_s", [0.0, -0.001, 2e9, "1e9", None, True])
@@ -156,19 +161,23 @@ def test_an_id_with_two_contents_is_what_it_was_first(town: "Town", again_s: flo
 
 
 @pytest.mark.parametrize("node", range(9))
-def test_a_node_that_jumps_five_kilometres_moves_nothing(town: "Town", node: int, without: list[Event]) -> None:
+def test_a_node_that_jumps_five_kilometres_moves_nothing(
+    town: "Town", node: int, without_node: list[list[Event]]
+) -> None:
     jumped = [changed(one, lat=one.lat + 0.045) if one.node == town.names[node] else one for one in good(town)]
-    assert_unmoved(located(payloads(jumped)), without)
+    assert_unmoved(located(payloads(jumped)), without_node[node])
 
 
 @pytest.mark.parametrize("off_s", [-86_400.0, -3_600.0, -60.0, 60.0, 3_600.0, 86_400.0])
 @pytest.mark.parametrize("node", [0, 4])
-def test_a_clock_that_is_far_off_moves_nothing(town: "Town", node: int, off_s: float, without: list[Event]) -> None:
+def test_a_clock_that_is_far_off_moves_nothing(
+    town: "Town", node: int, off_s: float, without_node: list[list[Event]]
+) -> None:
     heard = [
         changed(one, time_ns=one.time_ns + round(off_s * 1e9)) if one.node == town.names[node] else one
         for one in good(town)
     ]
-    assert_unmoved(located(payloads(heard)), without)
+    assert_unmoved(located(payloads(heard)), without_node[node])
 
 
 @pytest.mark.parametrize("at_s", [10.0, 20.6, 31.5, 45.0])
@@ -246,28 +255,34 @@ def test_a_town_node_that_chatters_moves_nothing(town: "Town", without: list[Eve
 
 
 @given(lines=st.lists(st.binary(max_size=200), max_size=30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=5, deadline=None)
 @example(lines=[b"[" * 10_000, b"\x00", b'"', b"{}", b"null", b"\xef\xbb\xbf{}"])
 def test_random_bytes_are_dropped(town: "Town", without: list[Event], lines: list[bytes]) -> None:
     assert_harmless(town, lines, without)
 
 
-def spoilt(payload: bytes, seed: int) -> bytes:
-    """Return a payload with a few bytes replaced, lost or put in."""
+@pytest.mark.parametrize("seed", range(5))
+def test_messages_that_were_spoilt_on_the_way_move_nothing(town: "Town", without: list[Event], seed: int) -> None:
     rng = random.Random(seed)
-    made = bytearray(payload)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(made))
-        made[at : at + rng.randint(0, 2)] = rng.randbytes(rng.randint(0, 2))
-    return bytes(made)
+    lines = []
+    for number, one in enumerate(good(town)):
+        line = bytearray(DETECTION.encode(changed(one, id=f"spoilt-{number}", node="intruder")))
+        at = rng.randrange(len(line))
+        line[at : at + rng.randint(0, 2)] = rng.randbytes(rng.randint(0, 2))
+        lines.append(bytes(line))
+    assert_harmless(town, lines, without)
 
 
-# What a node of the town may say that is wrong, the more so the larger the size (0 to 1).
-LIES: dict[str, Callable[[Detection, float], Detection]] = {
+Lie = Callable[[Detection, float], Detection]
+# What a node of the town may say that is wrong, the more so the larger the size (0 to 1): when and where ...
+FALSE_ARRIVALS: dict[str, Lie] = {
     "late": lambda one, size: changed(one, time_ns=one.time_ns + round((0.05 + size) * 1e9)),
-    "early": lambda one, size: changed(one, time_ns=one.time_ns - round((0.05 + size) * 1e9)),
+    "early": lambda one, size: changed(one, time_ns=one.time_ns - round((0.1 + size) * 1e9)),
     "moved": lambda one, size: changed(one, lat=one.lat + 0.001 + 0.05 * size),
     "aloft": lambda one, size: changed(one, alt_m=500.0 + 5_000.0 * size),
+}
+# ... and all the rest.
+FALSE_CLAIMS: dict[str, Lie] = {
     "sure": lambda one, size: changed(one, time_sigma_s=1e-9 + size * 1e-6, position_sigma_m=1e-6),
     "vague": lambda one, size: changed(one, time_sigma_s=1e-3 + size),
     "loud": lambda one, size: changed(one, snr_db=800.0 * size - 400.0),
@@ -276,27 +291,74 @@ LIES: dict[str, Callable[[Detection, float], Detection]] = {
 SIZES = st.lists(st.floats(0.0, 1.0), min_size=len(SHOTS), max_size=len(SHOTS))
 
 
-@given(node=st.integers(0, 8), lie=st.sampled_from(sorted(LIES)), sizes=SIZES)
-@settings(max_examples=25, deadline=None)
-def test_no_lie_of_one_node_moves_a_bang(
+def told(town: "Town", node: int, lie: Lie, sizes: list[float]) -> list[Detection]:
+    """Return what the town's nodes report of the bangs, with one that lies about each."""
+    shares = iter(sizes)
+    return [lie(one, next(shares)) if one.node == town.names[node] else one for one in good(town)]
+
+
+@given(node=st.integers(0, 8), lie=st.sampled_from(sorted(FALSE_ARRIVALS)), sizes=SIZES)
+@settings(max_examples=12, deadline=None)
+def test_a_false_arrival_is_as_good_as_none(
+    town: "Town", without_node: list[list[Event]], node: int, lie: str, sizes: list[float]
+) -> None:
+    assert_unmoved(located(payloads(told(town, node, FALSE_ARRIVALS[lie], sizes))), without_node[node])
+
+
+@given(node=st.integers(0, 8), lie=st.sampled_from(sorted(FALSE_CLAIMS)), sizes=SIZES)
+@settings(max_examples=12, deadline=None)
+def test_a_false_claim_about_a_true_arrival_moves_nothing(
     town: "Town", without: list[Event], node: int, lie: str, sizes: list[float]
 ) -> None:
-    shares = iter(sizes)
-    told = [LIES[lie](one, next(shares)) if one.node == town.names[node] else one for one in good(town)]
-    assert_unmoved(located(payloads(told)), without)
+    assert_unmoved(located(payloads(told(town, node, FALSE_CLAIMS[lie], sizes))), without)
 
 
-@pytest.mark.xfail(reason="one arrival 15 ms early moves a bang by 1.6 times what its ellipse states", strict=False)
-@pytest.mark.parametrize("early_s", [0.006, 0.010, 0.014, 0.020])
-def test_a_clock_that_is_a_little_early_moves_a_bang_no_further_than_it_says(
-    town: "Town", without: list[Event], early_s: float
+@pytest.mark.xfail(
+    reason="one arrival 10 to 50 ms early is believed for a part, and the eight others taken to be late: 7 m off"
+)
+@pytest.mark.parametrize("early_s", [0.010, 0.014, 0.020, 0.050])
+def test_a_clock_that_is_a_little_early_moves_no_bang_out_of_its_ellipse(
+    town: "Town", without_node: list[list[Event]], early_s: float
 ) -> None:
-    for name in town.names:
-        told = [
-            changed(one, time_ns=one.time_ns - round(early_s * 1e9)) if one.node == name else one for one in good(town)
-        ]
-        for here, there in zip(located(payloads(told)), without, strict=True):
-            assert off_m(here, there) < here.ellipse95.semi_major_m
+    for node, others in enumerate(without_node):
+        heard = told(town, node, lambda one, _: changed(one, time_ns=one.time_ns - round(early_s * 1e9)), [0.0] * 3)
+        for here, there in zip(located(payloads(heard)), others, strict=True):
+            assert off_m(here, there) < there.ellipse95.semi_major_m
+
+
+def test_a_node_that_chatters_of_heat_moves_nothing(town: "Town", without: list[Event]) -> None:
+    assert_harmless(town, [changed(one, temperature_c=60.0) for one in flood(town, 240)], without)
+
+
+@st.composite
+def mischief(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Return what strangers say: anything that the contract allows, about the time of the bangs."""
+    number = st.integers(0, 2)
+    fields = st.fixed_dictionaries(
+        {
+            "node": number.map(lambda one: f"stranger-{one}"),
+            "time_ns": st.floats(15.0, 50.0).map(lambda at_s: EPOCH_NS + round(at_s * 1e9)),
+            "time_sigma_s": st.floats(1e-9, 1e9),
+            "lat": st.one_of(st.floats(-90.0, 90.0), st.floats(48.13, 48.145)),
+            "lon": st.one_of(st.floats(-180.0, 180.0), st.floats(11.565, 11.585)),
+            "alt_m": st.floats(-1_000.0, 100_000.0),
+            "position_sigma_m": st.floats(1e-9, 1e9),
+            "snr_db": st.floats(-400.0, 400.0),
+            "temperature_c": st.one_of(st.none(), st.floats(-100.0, 150.0)),
+        }
+    )
+    return draw(st.lists(fields, max_size=40))
+
+
+@pytest.mark.slow
+@given(said=mischief())
+@settings(max_examples=80, deadline=None)
+def test_whatever_a_few_strangers_say_moves_nothing(
+    town: "Town", without: list[Event], said: list[dict[str, Any]]
+) -> None:
+    base = town.report(4, 20.0)
+    bad = [changed(base, id=f"mischief-{number}", **fields) for number, fields in enumerate(said)]
+    assert_harmless(town, bad, without)
 
 
 def test_a_stream_takes_the_same_mischief(town: "Town", without: list[Event]) -> None:
