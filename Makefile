@@ -18,6 +18,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/installed-bench
+	-$(BIN)/python -m pip install --quiet --no-deps "pyocto>=0.2"
 	$(BIN)/python bench/run.py
 
 # One marker an extra: `make demo` on a fresh machine installs no test tools.

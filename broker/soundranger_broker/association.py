@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.clutter import ClutterModel
+from soundranger_broker.coincidence import is_coincidence
 from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Fault, Learner
 from soundranger_broker.window import (
     AGAIN_S,
@@ -45,6 +46,9 @@ HEARD_LATELY_NS = 60_000_000_000
 # A node that reports more than this within a minute chatters: the rest says nothing.
 MOST_A_MINUTE = 240
 MINUTE_NS = 60_000_000_000
+# The silence of a node means something once it has reported twice, or once as part of a bang: a name that is made up
+# anew for every report never does.
+LEAST_CREDIT = 2
 # More nodes than any network of this kind has: names that nobody stops must not fill the memory.
 MOST_NODES = 5_000
 # What a node said is remembered for this long: a minute before the oldest step that can be undecided.
@@ -53,20 +57,28 @@ MEMORY_NS = 180_000_000_000
 
 @dataclass
 class Node:
-    """What the associator remembers of a node: its place, its clutter and when it reported."""
+    """What the associator remembers of a node: its place, its clutter and when it reported.
+
+    `credit` counts its reports and the bangs that it took part in.
+    """
 
     place: Place
     clutter: ClutterModel = field(default_factory=ClutterModel)
     recent_ns: deque[int] = field(default_factory=deque)
     asleep_ns: int | None = None
+    credit: int = 0
 
     def copy(self) -> "Node":
         """Return a node that can hear more without this one remembering it."""
-        return Node(self.place, self.clutter.copy(), self.recent_ns.copy(), self.asleep_ns)
+        return Node(self.place, self.clutter.copy(), self.recent_ns.copy(), self.asleep_ns, self.credit)
 
     def reported(self, from_ns: int, to_ns: int) -> int:
         """Return how often the node reported from a time up to, but not at, another."""
         return sum(from_ns <= time_ns < to_ns for time_ns in self.recent_ns)
+
+    def awake(self, until_ns: int) -> bool:
+        """Say whether its silence up to a time means something."""
+        return self.credit >= LEAST_CREDIT and (self.asleep_ns is None or self.asleep_ns > until_ns)
 
     def refuses(self, time_ns: int) -> str | None:
         """Return why a report at a time says nothing new, or None; forget what is too old to matter."""
@@ -124,7 +136,9 @@ class Associator:
         while self._skip_to_next() and self._ready_ns() <= until_ns:
             looked = self._associate(self._step, self._step + 1, self._waiting)
             found = [self._learner.observe(bang) for bang in sorted(looked, key=lambda bang: bang.time_ns)]
-            self._taken.update(heard.detection.id for bang in found for heard in bang.heard)
+            for heard in (one.detection for bang in found for one in bang.heard):
+                self._taken.add(heard.id)
+                self._nodes[heard.node].credit += 1
             self._settled.extend(found)
             bangs += found
             self._step += 1
@@ -176,6 +190,7 @@ class Associator:
             dropped[reason] += 1
             return None
         node.recent_ns.append(detection.time_ns)
+        node.credit += 1
         place_sigma_s = detection.position_sigma_m / speed_of_sound_mps(UNKNOWN_TEMPERATURE_C)
         sigma_s = max(math.hypot(detection.time_sigma_s, place_sigma_s), LEAST_SIGMA_S)
         clutter_hz = node.clutter.rate_hz(detection.time_ns, detection.snr_db)
@@ -216,9 +231,7 @@ class Associator:
         ]
         if len({heard.detection.node for heard in inside}) < MIN_NODES:
             return []
-        awake = {
-            name: node for name, node in self._nodes.items() if node.asleep_ns is None or node.asleep_ns > latest_ns
-        }
+        awake = {name: node for name, node in self._nodes.items() if node.awake(latest_ns)}
         lately = {name for name, node in awake.items() if node.reported(epoch_ns - HEARD_LATELY_NS, latest_ns)}
         places = {name: node.place for name, node in awake.items()}
         window = Window(inside, places, lately, epoch_ns, self._learner.given(inside))
@@ -226,7 +239,7 @@ class Associator:
         if not window.any_bang(span_s, earlier):
             return []
         found = window.bangs(span_s + OVERLAP_S, earlier)
-        return [bang for bang in found if bang.location.theta[2] < span_s]
+        return [bang for bang in found if bang.location.theta[2] < span_s and not is_coincidence(bang, inside)]
 
 
 def _wait_s() -> float:

@@ -58,7 +58,10 @@ class Learner:
 
 def _weather(heard: Sequence[Heard]) -> Medium:
     """Return the prior of the air: the median of the nodes' temperatures where any knows it, and no wind."""
-    known = [one.detection.temperature_c for one in heard if one.detection.temperature_c is not None]
-    temperature_c = float(np.median(known)) if known else UNKNOWN_TEMPERATURE_C
+    # One a node: those that chatter have no more say than others.
+    known = {
+        one.detection.node: one.detection.temperature_c for one in heard if one.detection.temperature_c is not None
+    }
+    temperature_c = float(np.median(list(known.values()))) if known else UNKNOWN_TEMPERATURE_C
     sigma_k = TEMPERATURE_SIGMA_K if known else UNKNOWN_TEMPERATURE_SIGMA_K
     return Medium(speed_of_sound_mps(temperature_c), sigma_k * SPEED_PER_KELVIN, WIND_SIGMA_MPS)

@@ -175,7 +175,7 @@ def _explained(group: Sequence[Detection], places: Floats, medium: Medium) -> tu
         return middle, f"{many} nodes ({who}) heard something at {when}, {words.number(MIN_NODES)} are needed"
     times_s = np.array([(one.time_ns - group[0].time_ns) / NS_PER_S for one in group])
     sigmas_s = np.array([np.hypot(one.time_sigma_s, one.position_sigma_m / medium.speed_mps) for one in group])
-    found = locate(places, times_s, np.maximum(sigmas_s, 1e-4), float(np.median(places[:, 2])), medium)
+    found = locate(places, times_s, np.maximum(sigmas_s, 1e-4), medium)
     off = np.abs(found.residuals_s)
     heard = f"{many} nodes ({who}) heard something at {when}"
     if (off <= AGREE_S).all():

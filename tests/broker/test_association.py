@@ -161,6 +161,14 @@ def test_a_node_that_was_near_and_heard_nothing_is_named(town: "Town") -> None:
     assert [bang.silent for bang in bangs] == [(), (deaf,)]
 
 
+def test_a_name_that_was_heard_once_is_no_silent_node(town: "Town") -> None:
+    heard = town.hear(10.0, 10.0, 25.5, np.random.default_rng(13))
+    others, near = [one for one in heard if one.node != town.names[4]], town.report(4, 5.5)
+    again = town.report(4, 8.5)
+    assert [bang.silent for bang in associate(town, [near], others)] == [()]
+    assert [bang.silent for bang in associate(town, [near, again], others)] == [(town.names[4],)]
+
+
 def test_a_node_that_sleeps_is_not_silent(town: "Town") -> None:
     rng = np.random.default_rng(13)
     associator = aware(town)

@@ -162,6 +162,23 @@ def test_detections_on_real_topics_come_out_as_an_event_and_are_acked(broker: Ad
         assert not centre.dropped()
 
 
+def test_a_node_gone_mad_keeps_no_bang_from_being_told(broker: Address, town: "Town") -> None:
+    with running(broker, 8 * LATENESS_NS) as centre, nodes_of(broker) as nodes:
+        heard = a_shot_now(town)
+        mad = [
+            msgspec.structs.replace(heard[0], id=f"mad-{number}", node="mad", time_ns=heard[0].time_ns + number * 10**6)
+            for number in range(2_000)
+        ]
+        for number, one in enumerate(mad):
+            nodes.report(one)
+            if number % 200 == 0 and heard:
+                nodes.report(heard.pop())
+        eventually(lambda: centre.received == len(mad) + len(town.names))
+        eventually(lambda: nodes.events and nodes.events[-1].status == "final")
+        assert len({event.id for event in nodes.events}) == 1
+        assert off_m(town, nodes.events[-1]) < 10.0
+
+
 def test_bad_payloads_are_counted_and_logged_once_and_the_good_ones_between_are_located(
     broker: Address, town: "Town", caplog: pytest.LogCaptureFixture
 ) -> None:
