@@ -7,7 +7,7 @@ import numpy as np
 
 from soundranger_broker.given import Offset
 from soundranger_broker.paths import Arrivals, Fit, Paths, expected, learnt, locate_along, travel, unknown
-from soundranger_broker.window import Bang, Place
+from soundranger_broker.window import MIN_NODES, Bang, Place
 
 # Bangs from one place are located, each for itself, to within this of each other.
 REACH_M = 30.0
@@ -19,6 +19,8 @@ MOST_SPOTS = 64
 SPOT_M = 5.0
 # One place is known relative to the next to about this: a bang no further from the last one has the same paths.
 SAME_M = 1.0
+# An arrival speaks for a spot where the location rests on it at least half.
+USED_WEIGHT = 0.5
 # A node that is not known to be off.
 RIGHT = Offset(0.0, 0.0)
 
@@ -75,7 +77,8 @@ class PathMemory:
     def _recall(self, bang: Bang) -> Recalled | None:
         """Return the bang in view of the spot that explains it best, if that is better than none."""
         tried = [_recalled(bang, spot) for spot in self._near(bang)]
-        best = max(tried, key=lambda one: one.fit.log_evidence, default=None)
+        agreed = [one for one in tried if (one.fit.weights >= USED_WEIGHT).sum() >= MIN_NODES]
+        best = max(agreed, key=lambda one: one.fit.log_evidence, default=None)
         if best is None or best.fit.log_evidence < bang.location.log_evidence:
             return None
         return best

@@ -33,6 +33,8 @@ AIR_LASTS_S = 3600.0
 # Weights of arrivals settle within a few rounds; those at the border of two readings need not.
 MOST_ROUNDS = 12
 SETTLED_WEIGHT, SETTLED_M = 0.01, 0.001
+# Place and time of which arrivals say less than this (m^-2, m^-2, s^-2: 100 km of sound) are kept finite.
+WEAKEST = np.array([1e-10, 1e-10, 1e-5])
 # An arrival with less weight than this says nothing.
 LEAST_WEIGHT = 1e-6
 
@@ -103,7 +105,7 @@ def expected(known: Paths, nodes: tuple[str, ...], medium: Medium, later_s: floa
     mean[:old], covariance[:old, :old] = known.mean, known.covariance
     prior_mean, prior = np.zeros(size), np.diag(np.full(size, known.path_sigma_s**2))
     prior_mean[:AIR], prior[:AIR, :AIR] = medium.mean, _covariance(medium)
-    lasting = np.full(size, math.exp(-0.5 * (moved_m / ALIKE_M) ** 2))
+    lasting = np.full(size, math.exp(-moved_m / ALIKE_M))
     lasting[:AIR] = math.exp(-later_s / AIR_LASTS_S)
     lasting[old:] = 0.0
     shares = np.outer(lasting, lasting)
@@ -191,7 +193,7 @@ def _least_squares(design: Floats, covariance: Floats, residuals: Floats) -> _So
     """Solve residuals (n,) = design (n, k) step + errors of a covariance (n, n)."""
     inverse = np.linalg.inv(covariance)
     weighted = inverse @ design
-    normal = design.T @ weighted
+    normal = design.T @ weighted + np.diag(WEAKEST)
     unknowns = np.asarray(np.linalg.inv(normal), dtype=np.float64)
     gain = unknowns @ weighted.T
     precision = inverse - weighted @ gain
