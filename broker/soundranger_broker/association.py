@@ -163,7 +163,8 @@ class Associator:
         if not waiting:
             return []
         last_step = math.floor(waiting[-1].detection.time_ns / 1e9 / STEP_S) + 1
-        return self._associate(max(self._step, last_step - GLANCE_STEPS), last_step, waiting)
+        looked = self._associate(max(self._step, last_step - GLANCE_STEPS), last_step, waiting)
+        return [self._learner.sharpen(bang) for bang in looked]
 
     def faults(self) -> Sequence[Fault]:
         """Return the nodes that settled bangs say are wrong about the time or their place."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from soundranger_broker.location import Medium
+from soundranger_broker.paths import Paths
 
 # Bangs an hour and square kilometre that a network expects before it has heard any.
 EXPECTED_PER_HOUR_KM2 = 20.0
@@ -21,9 +22,12 @@ class Offset:
 class Given:
     """What earlier bangs and the weather say before a look; `offsets` by node, only of those that are known to be off.
 
-    `bangs_per_hour_km2` is how many bangs are expected. A location can be computed again from its arrivals and this.
+    `bangs_per_hour_km2` is how many bangs are expected; `paths`, of a bang from a place where there were bangs before,
+    what those taught of the paths to its nodes, and of the air: the location then rests on that instead of `medium`. A
+    location can be computed again from its arrivals and this.
     """
 
     medium: Medium
     offsets: Mapping[str, Offset] = field(default_factory=dict)
     bangs_per_hour_km2: float = EXPECTED_PER_HOUR_KM2
+    paths: Paths | None = None

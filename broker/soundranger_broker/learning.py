@@ -9,6 +9,7 @@ import numpy as np
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.given import Given
 from soundranger_broker.location import Medium
+from soundranger_broker.pathmemory import PathMemory
 from soundranger_broker.window import Bang, Heard
 
 # Where no node knows its temperature: temperate air, and a wide prior.
@@ -43,13 +44,20 @@ class Learner:
     What it says depends on the detections alone, not on when or in which portions they came.
     """
 
+    def __init__(self) -> None:
+        self._paths = PathMemory()
+
     def given(self, inside: Sequence[Heard]) -> Given:
         """Return what is known before a look at the arrivals `inside`."""
         return Given(_weather(inside))
 
     def observe(self, bang: Bang) -> Bang:
         """Learn from a settled bang; return it as what is known makes it."""
-        return bang
+        return self._paths.observe(bang)
+
+    def sharpen(self, bang: Bang) -> Bang:
+        """Return a bang that may still change as what is known makes it."""
+        return self._paths.sharpen(bang)
 
     def faults(self) -> Sequence[Fault]:
         """Return the nodes that are known to be wrong."""
