@@ -32,7 +32,7 @@ class Ingest:
     """Takes payloads, gives detections in time order; `dropped` counts, by reason, what it did not keep."""
 
     dropped: Counter[str] = field(default_factory=Counter)
-    _seen: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _seen: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
     _waiting: list[tuple[int, str, int, Detection]] = field(default_factory=list)
     _offered: int = 0
     _released_ns: int = 0
@@ -45,9 +45,11 @@ class Ingest:
             return self._drop(None, error.problem)
         if node is not None and detection.node != node:
             return self._drop(None, "names another node than its topic")
-        if detection.id in self._seen:
+        # An id is a node's own: another that uses it, by mistake or not, takes nothing away.
+        told = (detection.node, detection.id)
+        if told in self._seen:
             return self._drop(detection.id, "came before")
-        self._seen[detection.id] = None
+        self._seen[told] = None
         if len(self._seen) > MOST_IDS:
             self._seen.popitem(last=False)
         if detection.time_ns > now_ns + MOST_FUTURE_NS:

@@ -160,6 +160,18 @@ def test_an_id_with_two_contents_is_what_it_was_first(town: "Town", again_s: flo
     assert_unmoved(located([*payloads(heard), *payloads(forged)]), without)
 
 
+def test_an_id_that_another_node_used_first_is_still_its_owners(town: "Town", without: list[Event]) -> None:
+    stolen = [changed(one, node="intruder", time_ns=one.time_ns - 3 * SECOND_NS) for one in good(town)]
+    assert_unmoved(located([*payloads(stolen), *payloads(good(town))]), without)
+
+
+def test_two_nodes_with_one_name_are_at_worst_none(town: "Town", without_node: list[list[Event]]) -> None:
+    names = {town.names[8]: town.names[0]}
+    clones = [changed(one, node=names.get(one.node, one.node)) for one in good(town)]
+    for here, there in zip(located(payloads(clones)), without_node[8], strict=True):
+        assert off_m(here, there) < here.ellipse95.semi_major_m
+
+
 @pytest.mark.parametrize("node", range(9))
 def test_a_node_that_jumps_five_kilometres_moves_nothing(
     town: "Town", node: int, without_node: list[list[Event]]
