@@ -57,7 +57,6 @@ TOLERANCE_S = 0.02
 # What served a world better.
 BETTER: dict[str, dict[str, Any]] = {
     "clean": {"n_picks": 4},
-    "urban": {"pick_match_tolerance": 0.05},
     "newyear": {"n_picks": 8, "min_node_size": 0.1},
     LIVE_FIRE: {"n_picks": 8},
 }
