@@ -49,7 +49,8 @@ MINUTE_NS = 60_000_000_000
 # The silence of a node means something once it has reported twice, or once as part of a bang: a name that is made up
 # anew for every report never does.
 LEAST_CREDIT = 2
-# More nodes than any network of this kind has: names that nobody stops must not fill the memory.
+# More nodes than any network of this kind has: names that nobody stops must not fill the memory. Those without credit
+# make room for new ones.
 MOST_NODES = 5_000
 # What a node said is remembered for this long: a minute before the oldest step that can be undecided.
 MEMORY_NS = 180_000_000_000
@@ -112,10 +113,9 @@ class Associator:
         """Remember that a node stands, awake, at a place."""
         place = (lat, lon, alt_m)
         known = self._nodes.get(node)
-        if known is None and len(self._nodes) >= MOST_NODES:
-            return
         if known is None:
-            self._nodes[node] = Node(place)
+            if _make_room(self._nodes):
+                self._nodes[node] = Node(place)
         else:
             known.place, known.asleep_ns = place, None
 
@@ -138,7 +138,8 @@ class Associator:
             found = [self._learner.observe(bang) for bang in sorted(looked, key=lambda bang: bang.time_ns)]
             for heard in (one.detection for bang in found for one in bang.heard):
                 self._taken.add(heard.id)
-                self._nodes[heard.node].credit += 1
+                if heard.node in self._nodes:
+                    self._nodes[heard.node].credit += 1
             self._settled.extend(found)
             bangs += found
             self._step += 1
@@ -178,7 +179,7 @@ class Associator:
     @staticmethod
     def _hear(nodes: dict[str, Node], detection: Detection, dropped: Counter[str]) -> Heard | None:
         """Remember a detection at its node; return it as evidence, or None, counted, where it is none of its own."""
-        if detection.node not in nodes and len(nodes) >= MOST_NODES:
+        if detection.node not in nodes and not _make_room(nodes):
             dropped["is of one node too many"] += 1
             return None
         place = (detection.lat, detection.lon, detection.alt_m)
@@ -241,6 +242,16 @@ class Associator:
             return []
         found = window.bangs(span_s + OVERLAP_S, earlier)
         return [bang for bang in found if bang.location.theta[2] < span_s and not is_coincidence(bang, inside)]
+
+
+def _make_room(nodes: dict[str, Node]) -> bool:
+    """Say whether there is room for one more node; where there is none, forget the oldest of those without credit."""
+    if len(nodes) < MOST_NODES:
+        return True
+    oldest = next((name for name, node in nodes.items() if node.credit < LEAST_CREDIT), None)
+    if oldest is not None:
+        del nodes[oldest]
+    return oldest is not None
 
 
 def _wait_s() -> float:

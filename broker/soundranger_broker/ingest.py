@@ -51,7 +51,7 @@ class Ingest:
     """Takes payloads, gives detections in time order; `dropped` counts, by reason, what it did not keep."""
 
     dropped: Counter[str] = field(default_factory=Counter)
-    _seen: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    _seen: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     _places: dict[str, Detection] = field(default_factory=dict)
     _minutes: dict[int, Counter[str]] = field(default_factory=dict)
     _waiting: list[tuple[int, str, int, Detection]] = field(default_factory=list)
@@ -80,9 +80,11 @@ class Ingest:
         if self._minutes.get(minute, Counter())[detection.node] >= MOST_A_MINUTE:
             return "comes from a node that floods"
         content = hash(msgspec.json.encode(detection))
-        if detection.id in self._seen:
-            return "came before" if self._seen[detection.id] == content else "came before with other contents"
-        self._seen[detection.id] = content
+        # An id is a node's own: another that uses it, by mistake or not, takes nothing away.
+        told = (detection.node, detection.id)
+        if told in self._seen:
+            return "came before" if self._seen[told] == content else "came before with other contents"
+        self._seen[told] = content
         if len(self._seen) > MOST_IDS:
             self._seen.popitem(last=False)
         if detection.time_ns > now_ns + MOST_FUTURE_NS:
