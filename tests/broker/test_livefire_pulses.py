@@ -1,4 +1,4 @@
-"""Real pulses of live-fire tests (ShotSpotter Tech Note 098): every shot is found, little else, and repeats together."""
+"""Real pulses of live-fire tests (ShotSpotter Tech Note 098): every shot is found, little else, repeats together."""
 
 import importlib.util
 import os
