@@ -22,8 +22,9 @@ MOST_SPOTS = 64
 SPOT_M = 5.0
 # One place is known relative to the next to about this: a bang no further from the last one has the same paths.
 SAME_M = 1.0
-# A spot explains a bang where it does so better than nothing would by this (log): one in eight at the border is chance.
-LEAST_LOG_RATIO = 2.0
+# A spot explains a bang where it does so better than unknown paths would by this (log): what is nearer to even teaches
+# nothing, and with four arrivals is chance.
+LEAST_LOG_RATIO = 1.0
 # An arrival speaks for a spot where the location rests on it at least half.
 USED_WEIGHT = 0.5
 # A node that is not known to be off.
