@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.given import Offset
-from soundranger_broker.paths import Arrivals, Fit, Paths, expected, learnt, locate_along, travel, unknown
+from soundranger_broker.paths import Arrivals, Fit, Paths, expected, learnt, locate_along, unknown
 from soundranger_broker.window import MIN_NODES, Bang, Place
 
-# Bangs from one place are located, each for itself, to within this of each other.
-REACH_M = 30.0
+# Bangs from one place are located, each for itself, to about this of each other beside what their ellipses say ...
+REACH_M = 10.0
+# ... and are looked up within so many standard deviations.
+REACH_SIGMAS = 3.0
 # Of places within reach only the nearest are tried: each costs a location.
 MOST_TRIED = 3
 # So many places are remembered; then the one that was silent longest is forgotten.
@@ -19,6 +22,9 @@ MOST_SPOTS = 64
 SPOT_M = 5.0
 # One place is known relative to the next to about this: a bang no further from the last one has the same paths.
 SAME_M = 1.0
+# A spot explains a bang where it does so better than unknown paths would by this (log): what is nearer to even teaches
+# nothing, and with four arrivals is chance.
+LEAST_LOG_RATIO = 1.0
 # An arrival speaks for a spot where the location rests on it at least half.
 USED_WEIGHT = 0.5
 # A node that is not known to be off.
@@ -46,8 +52,8 @@ class Recalled:
 class PathMemory:
     """Sharpens bangs by what earlier ones from the same place taught; they must be observed in a fixed order.
 
-    A bang that the paths from a known place explain worse than paths of which nothing is known comes from elsewhere:
-    it stays as it is, and founds a spot of its own.
+    A bang that the paths from a known place explain no better than paths of which nothing is known comes from
+    elsewhere: it stays as it is, and founds a spot of its own.
     """
 
     def __init__(self) -> None:
@@ -75,11 +81,11 @@ class PathMemory:
         return sharpened
 
     def _recall(self, bang: Bang) -> Recalled | None:
-        """Return the bang in view of the spot that explains it best, if that is better than none."""
+        """Return the bang in view of the spot that explains it best, if that is clearly better than none."""
         tried = [_recalled(bang, spot) for spot in self._near(bang)]
         agreed = [one for one in tried if (one.fit.weights >= USED_WEIGHT).sum() >= MIN_NODES]
         best = max(agreed, key=lambda one: one.fit.log_evidence, default=None)
-        if best is None or best.fit.log_evidence < bang.location.log_evidence:
+        if best is None or best.fit.log_evidence < bang.location.log_evidence + LEAST_LOG_RATIO:
             return None
         return best
 
@@ -88,8 +94,9 @@ class PathMemory:
         if not self._spots:
             return []
         off = bang.frame.to_enu(*np.array([spot.last for spot in self._spots]).T)[:, :2] - bang.location.theta[:2]
-        away = np.hypot(off[:, 0], off[:, 1])
-        return [self._spots[i] for i in np.argsort(away, kind="stable")[:MOST_TRIED] if away[i] < REACH_M]
+        spread = 2.0 * bang.location.covariance[:2, :2] + REACH_M**2 * np.eye(2)
+        away = np.sqrt(np.einsum("ij,ij->i", off @ np.linalg.inv(spread), off))
+        return [self._spots[i] for i in np.argsort(away, kind="stable")[:MOST_TRIED] if away[i] < REACH_SIGMAS]
 
 
 def _founded(bang: Bang) -> Spot:
@@ -122,15 +129,14 @@ def _along(bang: Bang, found: Recalled) -> Bang:
     """Return a bang as its paths have it; delays stay in the residuals, which are what sound was late by."""
     up_m = float(bang.frame.to_enu(*found.before.anchor)[2])
     arrivals, theta = _arrivals(bang), found.fit.theta
-    way = arrivals.nodes - np.array([theta[0], theta[1], up_m])
-    times_s, _ = travel(np.array([theta[0], theta[1], up_m]), theta[3:], arrivals.nodes)
+    offsets = arrivals.nodes - np.array([theta[0], theta[1], up_m])
     location = replace(
         bang.location,
         theta=theta,
         covariance=found.fit.covariance,
-        residuals_s=arrivals.times_s - theta[2] - times_s,
+        residuals_s=arrivals.times_s - theta[2] - travel_time_s(offsets, *theta[3:]),
         weights=found.fit.weights,
-        distances_m=np.linalg.norm(way, axis=1),
+        distances_m=np.linalg.norm(offsets, axis=1),
         path_sigma_s=found.before.path_sigma_s,
         log_evidence=found.fit.log_evidence,
     )
