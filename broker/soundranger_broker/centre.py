@@ -43,6 +43,8 @@ TICK_S = 0.05
 FIGURES_EVERY_NS = 1_000_000_000
 KEEPALIVE_S = 30
 STOP_S = 10.0
+# How long a broker may take to take our last words.
+GOODBYE_S = 1.0
 # Beyond its lateness, the locator decides everything once its clock is further ahead than any sound can be late.
 CONCLUDE_NS = 60_000_000_000
 QOS = 1
@@ -166,7 +168,7 @@ class Centre:
                 self.concluded_ns = now_ns
             self._tell_figures()
             self._tell_status()
-        self._publish_status(self._bulletin.will())
+        self._publish_status(self._bulletin.will(), GOODBYE_S if self._client.is_connected() else 0.0)
 
     def _look(self) -> None:
         """Look at what may become an event, at once where there is time for it: looks take half of it at most."""
@@ -258,9 +260,12 @@ class Centre:
         for change in self._bulletin.changes():
             _LOG.warning("%s", change)
 
-    def _publish_status(self, status: CentreStatus) -> None:
+    def _publish_status(self, status: CentreStatus, wait_s: float = 0.0) -> None:
+        """Publish the status for whoever asks later; wait until the broker has it, for so long at most."""
         try:
-            self._client.publish(centre_topic(), CENTRE.encode(status), QOS, retain=True)
+            sent = self._client.publish(centre_topic(), CENTRE.encode(status), QOS, retain=True)
+            if wait_s:
+                sent.wait_for_publish(wait_s)
         except MessageError as error:
             _LOG.warning("the status of the centre is not told: %s", error.problem)
             return
