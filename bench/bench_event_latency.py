@@ -80,7 +80,7 @@ def measure(broker: EmbeddedBroker | SpawnedMosquitto, seconds: float, rate_hz: 
     start_ns, start_s = time.time_ns(), time.perf_counter()
     for number, (publish_s, when_s, node, level_db, bang) in enumerate(reports(rng, places_m, seconds, rate_hz)):
         time.sleep(max(0.0, start_s + publish_s - time.perf_counter()))
-        lat, lon, _ = pymap3d.enu2geodetic(*places_m[node], 5.0, *MIDDLE, 0.0)
+        lat, lon, _ = pymap3d.enu2geodetic(places_m[node, 0], places_m[node, 1], 5.0, *MIDDLE, 0.0)
         detection = Detection(
             id=f"d{number}.{bang}", node=f"node-{node:02}", time_ns=start_ns + round(when_s * NS_PER_S),
             time_sigma_s=1e-3, lat=float(lat), lon=float(lon), alt_m=5.0, position_sigma_m=0.5, snr_db=level_db,
