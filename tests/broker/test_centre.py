@@ -107,7 +107,8 @@ def eventually(true: Callable[[], object], within_s: float = PATIENCE_S) -> None
 
 
 @contextmanager
-def running(address: Address, lateness_ns: int = LATENESS_NS) -> Iterator[Centre]:
+def running(address: Address, lateness_ns: int = 2 * LATENESS_NS) -> Iterator[Centre]:
+    # The nearest node has heard `a_shot_now` one and a half seconds ago.
     centre = Centre(address, Locator(lateness_ns), time.time_ns)
     centre.start(PATIENCE_S)
     try:
