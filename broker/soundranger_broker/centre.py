@@ -43,6 +43,8 @@ TICK_S = 0.05
 FIGURES_EVERY_NS = 1_000_000_000
 KEEPALIVE_S = 30
 STOP_S = 10.0
+# How long a broker may take to take our last words.
+GOODBYE_S = 1.0
 # Beyond its lateness, the locator decides everything once its clock is further ahead than any sound can be late.
 CONCLUDE_NS = 60_000_000_000
 QOS = 1
@@ -76,7 +78,8 @@ class Centre:
         self._now_ns = now_ns
         self._hub = hub
         self._on_news = on_news
-        self._queue: queue.Queue[tuple[NodeTopic, bytes]] = queue.Queue(MOST_QUEUED)
+        self._queue: queue.Queue[tuple[NodeTopic, bytes, int]] = queue.Queue(MOST_QUEUED)
+        self._came_ns = now_ns()
         self._overflowed = 0
         self._said: set[tuple[str, str]] = set()
         self._last_delay_s: float | None = None
@@ -151,7 +154,7 @@ class Centre:
         if topic is None:
             return
         try:
-            self._queue.put_nowait((topic, bytes(message.payload)))
+            self._queue.put_nowait((topic, bytes(message.payload), self._now_ns()))
         except queue.Full:
             self._overflowed += 1
 
@@ -159,14 +162,19 @@ class Centre:
         while not self._stopping.is_set() or not self._queue.empty():
             for topic, ids in self._take().items():
                 self._acknowledge(topic, ids)
-            now_ns = self._now_ns() + self._ahead_ns
+            now_ns = self._taken_until_ns() + self._ahead_ns
             if self._ready is None or self._ready.is_set():
                 self._tell(self.locator.decide(now_ns))
                 self._look()
                 self.concluded_ns = now_ns
             self._tell_figures()
             self._tell_status()
-        self._publish_status(self._bulletin.will())
+        self._publish_status(self._bulletin.will(), GOODBYE_S if self._client.is_connected() else 0.0)
+
+    def _taken_until_ns(self) -> int:
+        """Return the time up to which all that came has been taken: a search that takes long makes nothing late."""
+        now_ns = self._now_ns()
+        return now_ns if self._queue.empty() else self._came_ns
 
     def _look(self) -> None:
         """Look at what may become an event, at once where there is time for it: looks take half of it at most."""
@@ -182,14 +190,15 @@ class Centre:
         acks: dict[NodeTopic, list[str]] = defaultdict(list)
         for turn in range(MOST_AT_ONCE):
             try:
-                topic, payload = self._queue.get(timeout=TICK_S) if turn == 0 else self._queue.get_nowait()
+                topic, payload, came_ns = self._queue.get(timeout=TICK_S) if turn == 0 else self._queue.get_nowait()
             except queue.Empty:
                 break
+            self._came_ns = came_ns
             if topic.kind == "status":
                 self._take_status(topic, payload)
                 continue
             self.received += 1
-            taken = self.locator.detection(payload, self._now_ns(), topic.node)
+            taken = self.locator.detection(payload, came_ns, topic.node)
             if taken.dropped is not None:
                 self._say_once(topic.node, taken.dropped)
             if taken.moved_m is not None:
@@ -258,9 +267,12 @@ class Centre:
         for change in self._bulletin.changes():
             _LOG.warning("%s", change)
 
-    def _publish_status(self, status: CentreStatus) -> None:
+    def _publish_status(self, status: CentreStatus, wait_s: float = 0.0) -> None:
+        """Publish the status for whoever asks later; wait until the broker has it, for so long at most."""
         try:
-            self._client.publish(centre_topic(), CENTRE.encode(status), QOS, retain=True)
+            sent = self._client.publish(centre_topic(), CENTRE.encode(status), QOS, retain=True)
+            if wait_s:
+                sent.wait_for_publish(wait_s)
         except MessageError as error:
             _LOG.warning("the status of the centre is not told: %s", error.problem)
             return

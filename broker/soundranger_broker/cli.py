@@ -159,8 +159,7 @@ def run(
         page = serve(create_app(hub, settings), host, first_free_port(host, port))
         stack.callback(page.stop)
         address = stack.enter_context(_broker(mqtt, mqtt_port))
-        _warm_up()
-        centre = Centre(address, Locator(LATENESS_NS), time.time_ns, hub)
+        centre = Centre(address, Locator(LATENESS_NS), time.time_ns, hub, ready=_warm_up_meanwhile())
         centre.start(CONNECT_S)
         stack.callback(centre.stop)
         _messages.print(f"map: http://{host}:{page.port}   MQTT: {address.host}:{address.port}   Ctrl-C ends it")
@@ -268,6 +267,21 @@ def _warm_up() -> None:
         warm_up()
     finally:
         started.cancel()
+
+
+def _warm_up_meanwhile() -> threading.Event:
+    """Compile the numerics in the background; return what is set when that is done."""
+    ready = threading.Event()
+
+    def warm_up() -> None:
+        try:
+            _warm_up()
+        finally:
+            # Where it failed, the first search fails too, and says why.
+            ready.set()
+
+    threading.Thread(target=warm_up, name="warm up", daemon=True).start()
+    return ready
 
 
 def _read_lines(path: Path) -> list[bytes]:

@@ -35,11 +35,15 @@ ECHO_LOUDER_DB = 3.0
 TEMPERATE = Medium(speed_of_sound_mps(12.0), 5.4, 2.5)
 # Arrivals that fit one place to within this agree on it.
 AGREE_S = 0.02
+# Four of five agree on some place by chance too often for the fifth to be blamed.
+FEW_AGREE = 5
 # More refusals than this a minute nobody reads.
 MOST_A_MINUTE = 6
 MINUTE_NS = 60 * NS_PER_S
 # A node that made more loud sounds of its own than this in the last minute says nothing with another one.
 CHATTER_A_MINUTE = 20
+# So many loud sounds are remembered: a minute of a storm.
+MOST_LOUD = 2_000
 # More unexplained sounds than this within a flight time are a storm: there are no groups in it.
 STORM = 60
 
@@ -53,7 +57,7 @@ class RefusalBook:
 
     refused: int = 0
     _pending: deque[Detection] = field(default_factory=deque)
-    _loud: deque[tuple[int, str]] = field(default_factory=deque)
+    _loud: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=MOST_LOUD))
     _spent: set[str] = field(default_factory=set)
     _direct: dict[str, deque[Detection]] = field(default_factory=dict)
     _told_ns: deque[int] = field(default_factory=deque)
@@ -80,7 +84,8 @@ class RefusalBook:
             return []
         near = [one for one in self._pending if one.time_ns < until_ns + SPAN_NS and not self._is_explained(one)]
         self._loud.extend((one.time_ns, one.node) for one in near if one.time_ns < until_ns)
-        told = [] if len(near) > STORM else self._tell(self._without_chatter(near), until_ns, medium or TEMPERATE)
+        quiet = len({one.node for one in near}) < LEAST_NODES or len(near) > STORM
+        told = [] if quiet else self._tell(self._without_chatter(near), until_ns, medium or TEMPERATE)
         self._forget(until_ns)
         return told
 
@@ -106,14 +111,14 @@ class RefusalBook:
         )
 
     def _without_chatter(self, near: list[Detection]) -> list[Detection]:
+        while self._loud and self._loud[0][0] < near[0].time_ns - MINUTE_NS:
+            self._loud.popleft()
         loud = Counter(node for _, node in self._loud)
         return [one for one in near if loud[one.node] <= CHATTER_A_MINUTE]
 
     def _forget(self, until_ns: int) -> None:
         while self._pending and self._pending[0].time_ns < until_ns:
             self._spent.discard(self._pending.popleft().id)
-        while self._loud and self._loud[0][0] < until_ns - MINUTE_NS:
-            self._loud.popleft()
         for node, direct in list(self._direct.items()):
             while direct and direct[0].time_ns < until_ns - ECHO_NS:
                 self._spent.discard(direct.popleft().id)
@@ -181,7 +186,7 @@ def _explained(group: Sequence[Detection], places: Floats, medium: Medium) -> tu
     if (off <= AGREE_S).all():
         within = words.seconds(max(float(off.max()), 0.001))
         return found.theta[:2], f"{heard} and agree on a place within {within}, but chance does so, too, in this noise"
-    if len(group) > MIN_NODES and (off > AGREE_S).sum() == 1:
+    if len(group) > FEW_AGREE and (off > AGREE_S).sum() == 1:
         odd = int(off.argmax())
         size = words.seconds(float(off[odd]))
         return found.theta[:2], (

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,15 +22,19 @@ from soundranger_broker.warm import warm_up
 from soundranger_node.errors import BrokerError
 from soundranger_node.messages import (
     ACK,
+    CENTRE,
     DETECTION,
     EVENT,
     INCIDENT,
+    REFUSAL,
     STATUS,
+    CentreStatus,
     ClockStatus,
     Detection,
     Event,
     Incident,
     NodeStatus,
+    Refusal,
 )
 from soundranger_node.topics import NodeTopicKind, node_topic
 
@@ -49,6 +54,8 @@ class Nodes:
     def __init__(self, address: Address) -> None:
         self.events: list[Event] = []
         self.incidents: list[Incident] = []
+        self.refusals: list[Refusal] = []
+        self.centre: list[CentreStatus] = []
         self.acked: list[str] = []
         self._ready = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
@@ -71,7 +78,7 @@ class Nodes:
         self._client.loop_stop()
 
     def _connected(self, client: Client, *_: Any) -> None:
-        client.subscribe([("soundranger/1/event/+", 1), ("soundranger/1/incident/+", 1)])
+        client.subscribe([(f"soundranger/1/{kind}/+", 1) for kind in ("event", "incident", "refused", "centre")])
         client.subscribe("soundranger/1/node/+/+/ack", 1)
 
     def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
@@ -80,6 +87,10 @@ class Nodes:
             self.events.append(EVENT.decode(payload))
         elif "/incident/" in message.topic:
             self.incidents.append(INCIDENT.decode(payload))
+        elif "/refused/" in message.topic:
+            self.refusals.append(REFUSAL.decode(payload))
+        elif "/centre/" in message.topic:
+            self.centre.append(CENTRE.decode(payload))
         else:
             self.acked += ACK.decode(payload).detections
 
@@ -96,7 +107,8 @@ def eventually(true: Callable[[], object], within_s: float = PATIENCE_S) -> None
 
 
 @contextmanager
-def running(address: Address, lateness_ns: int = LATENESS_NS) -> Iterator[Centre]:
+def running(address: Address, lateness_ns: int = 2 * LATENESS_NS) -> Iterator[Centre]:
+    # The nearest node has heard `a_shot_now` one and a half seconds ago.
     centre = Centre(address, Locator(lateness_ns), time.time_ns)
     centre.start(PATIENCE_S)
     try:
@@ -269,6 +281,78 @@ def test_a_status_makes_a_silent_node_count_and_a_last_will_does_not(broker: Add
                     nodes.report(one)
             eventually(lambda: nodes.events and nodes.events[-1].status == "final")
             assert nodes.events[-1].silent == []
+
+
+class SlowLocator(Locator):
+    """A locator that needs longer for a look than detections may be late."""
+
+    def look(self) -> list[Event]:
+        time.sleep(2.0 * LATENESS_NS / 1e9)
+        return super().look()
+
+
+def test_what_came_in_time_is_not_too_late_because_the_centre_is_slow(mosquitto: "Mosquitto", town: "Town") -> None:
+    address = Address(mosquitto.host, mosquitto.port)
+    centre = Centre(address, SlowLocator(LATENESS_NS), time.time_ns)
+    centre.start(PATIENCE_S)
+    with nodes_of(address) as nodes:
+        for _ in range(3):
+            for one in a_shot_now(town):
+                if one.time_ns > time.time_ns() - LATENESS_NS // 2:
+                    nodes.report(one)
+            time.sleep(0.7)
+        eventually(centre._queue.empty)
+    centre.stop()
+    assert not centre.dropped()
+
+
+def test_detections_wait_while_the_numerics_are_compiled(mosquitto: "Mosquitto", town: "Town") -> None:
+    address, ready = Address(mosquitto.host, mosquitto.port), threading.Event()
+    centre = Centre(address, Locator(2 * LATENESS_NS), time.time_ns, ready=ready)
+    centre.start(PATIENCE_S)
+    with nodes_of(address) as nodes:
+        heard = a_shot_now(town)
+        for one in heard:
+            nodes.report(one)
+        eventually(lambda: sorted(nodes.acked) == sorted(one.id for one in heard))
+        eventually(lambda: nodes.centre and nodes.centre[-1].problems)
+        time.sleep(3.0)
+        assert nodes.events == []
+        ready.set()
+        eventually(lambda: nodes.events)
+        eventually(lambda: nodes.centre[-1].problems is None)
+    centre.stop()
+    assert {arrival.detection for arrival in nodes.events[-1].arrivals} == {one.id for one in heard}
+
+
+def test_the_status_of_the_centre_is_there_for_whoever_asks_and_says_when_it_has_gone(broker: Address) -> None:
+    with running(broker), nodes_of(broker) as nodes:
+        eventually(lambda: nodes.centre and nodes.centre[-1].online)
+    with nodes_of(broker) as nodes:
+        eventually(lambda: nodes.centre)
+        assert not nodes.centre[-1].online
+
+
+def test_a_centre_that_dies_is_said_to_be_offline(mosquitto: "Mosquitto") -> None:
+    address = Address(mosquitto.host, mosquitto.port)
+    with running(address) as centre, nodes_of(address) as nodes:
+        eventually(lambda: nodes.centre and nodes.centre[-1].online)
+        connection = centre._client.socket()
+        assert isinstance(connection, socket.socket)
+        connection.shutdown(socket.SHUT_RDWR)
+        eventually(lambda: not all(status.online for status in nodes.centre))
+        # It connects again, and says that it is there.
+        eventually(lambda: nodes.centre[-1].online)
+
+
+def test_what_three_nodes_heard_is_refused_with_the_reason(broker: Address, town: "Town") -> None:
+    with running(broker, 2 * LATENESS_NS) as centre, nodes_of(broker) as nodes:
+        for one in a_shot_now(town)[:3]:
+            nodes.report(msgspec.structs.replace(one, snr_db=30.0))
+        eventually(lambda: centre.received == 3)
+        centre.conclude(PATIENCE_S)
+        eventually(lambda: nodes.refusals)
+        assert "four are needed" in nodes.refusals[-1].reason
 
 
 def test_the_centre_comes_back_when_the_broker_does(mosquitto: "Mosquitto", town: "Town") -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soundranger_broker import ingest as ingest_module
-from soundranger_broker.ingest import MOST_FUTURE_NS, MOST_REASONS, Ingest
+from soundranger_broker.ingest import MOST_A_MINUTE, MOST_FUTURE_NS, MOST_REASONS, Ingest
 from soundranger_node.messages import DETECTION, Detection
 
 if TYPE_CHECKING:
@@ -183,3 +183,46 @@ def test_a_detection_comes_out_as_it_went_in(town: "Town") -> None:
     for detection in reversed(heard):
         ingest.offer(DETECTION.encode(detection), NOW_NS + 60 * SECOND_NS)
     assert ingest.release(NOW_NS + 100 * SECOND_NS) == heard
+
+
+def test_an_id_with_other_contents_is_refused_and_the_first_stays() -> None:
+    ingest = Ingest()
+    assert ingest.offer(payload(at_s=0.1), NOW_NS).dropped is None
+    second = ingest.offer(payload(at_s=0.2), NOW_NS)
+    assert (second.detection, second.dropped) == ("roof-1-1", "came before with other contents")
+    assert ingest.offer(payload(at_s=0.1), NOW_NS).dropped == "came before"
+    assert ingest.release(NOW_NS + 10 * SECOND_NS) == [a_detection(at_s=0.1)]
+
+
+def test_a_node_that_floods_is_counted_and_all_others_are_kept() -> None:
+    ingest = Ingest()
+    for number in range(100_000):
+        # A minute's worth, each a little later than the last.
+        ingest.offer(payload(f"f{number}", number * 0.0006, node="flood"), NOW_NS + 60 * SECOND_NS)
+    others = [ingest.offer(payload(f"o{number}", number * 0.5), NOW_NS + 60 * SECOND_NS) for number in range(100)]
+    assert all(taken.dropped is None for taken in others)
+    assert ingest.dropped == {"comes from a node that floods": 100_000 - MOST_A_MINUTE}
+    assert len(ingest._seen) == MOST_A_MINUTE + 100
+
+
+def test_a_node_may_go_on_after_a_minute_of_flood() -> None:
+    ingest = Ingest()
+    for number in range(MOST_A_MINUTE + 1):
+        ingest.offer(payload(f"f{number}", 0.01 * number), NOW_NS + 60 * SECOND_NS)
+    assert ingest.offer(payload("later", 60.0), NOW_NS + 60 * SECOND_NS).dropped is None
+    released(ingest, 1_000.0)
+    assert ingest._minutes == {}
+
+
+def test_a_node_that_jumps_is_noticed_once_and_one_that_wanders_within_its_error_is_not() -> None:
+    ingest = Ingest()
+
+    def moved_m(name: str, lat: float, sigma_m: float = 5.0) -> float | None:
+        moved = msgspec.structs.replace(a_detection(name), lat=lat, position_sigma_m=sigma_m)
+        return ingest.offer(DETECTION.encode(moved), NOW_NS).moved_m
+
+    assert moved_m("a", 48.0) is None
+    assert moved_m("b", 48.0003) is None
+    assert moved_m("c", 48.045) == pytest.approx(4_970.0, abs=20.0)
+    assert moved_m("d", 48.045) is None
+    assert moved_m("e", 48.0, sigma_m=1_000.0) is None

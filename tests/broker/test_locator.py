@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from soundranger_broker.locator import Locator, News, locate_all
-from soundranger_node.messages import DETECTION, ClockStatus, Detection, Event, Incident, NodeStatus
+from soundranger_node.messages import DETECTION, ClockStatus, Detection, Event, Incident, NodeStatus, Refusal
 
 if TYPE_CHECKING:
     from tests.broker.conftest import Town
@@ -235,3 +237,50 @@ def test_years_of_silence_pass_at_once(town: "Town") -> None:
             locator.detection(DETECTION.encode(then), then.time_ns, then.node)
         finals += last_words(locator.advance(EPOCH_NS + start_ns + 60 * SECOND_NS))
     assert len(finals) == 2
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.3, 1.1]))
+def test_in_whatever_order_and_portions_no_event_is_lost_or_doubled(
+    town: "Town", seed: int, look_every_s: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    heard = [one for at_s in (20.4, 22.1) for one in town.hear(*town.somewhere(rng), at_s, rng)]
+    heard.sort(key=lambda one: one.time_ns)
+    delays = rng.uniform(0.0, LATENESS_S - 0.1 - look_every_s, len(heard)).tolist()
+    news = delivered(town, a_locator(), heard, delays, until_s=50.0, look_every_s=look_every_s)
+    filed, _ = locate_all([DETECTION.encode(one) for one in heard], LATER_NS)
+    events = [one for one in news if isinstance(one, Event)]
+    for name in {event.id for event in events}:
+        history = [event for event in events if event.id == name]
+        assert [event.revision for event in history] == list(range(len(history)))
+        assert [event.status == "preliminary" for event in history] == [True] * (len(history) - 1) + [False]
+    told = [frozenset(arrival.detection for arrival in event.arrivals) for event in last_words(news)]
+    assert len(told) == len(set(told))
+    assert set(told) == {frozenset(arrival.detection for arrival in event.arrivals) for event in filed}
+    for event in events:
+        assert event.status != "retracted" or event.reason
+
+
+def test_what_nobody_located_is_refused_and_says_why(town: "Town") -> None:
+    locator = a_locator()
+    heard = town.hear(50.0, 20.0, 20.5, np.random.default_rng(11))[:3]
+    for one in heard:
+        locator.detection(DETECTION.encode(msgspec.structs.replace(one, snr_db=30.0)), one.time_ns, one.node)
+    news = [one for second in range(23, 60) for one in locator.advance(EPOCH_NS + second * SECOND_NS)]
+    (refusal,) = news
+    assert isinstance(refusal, Refusal)
+    assert refusal.detections == [one.id for one in heard]
+
+
+def test_a_node_that_jumps_and_an_id_with_two_contents_move_no_event(town: "Town") -> None:
+    heard = town.hear(50.0, 20.0, 20.5, np.random.default_rng(12))
+    again = msgspec.structs.replace(heard[0], time_ns=heard[0].time_ns + 200_000_000, lat=heard[0].lat + 0.045)
+    jumped = msgspec.structs.replace(
+        heard[1], id="jumped", time_ns=heard[1].time_ns + 900_000_000, lat=heard[1].lat + 0.045
+    )
+    (plain,), _ = locate_all([DETECTION.encode(one) for one in heard], LATER_NS)
+    (event,), ingest = locate_all([DETECTION.encode(one) for one in (*heard, again, jumped)], LATER_NS)
+    assert ingest.dropped == {"came before with other contents": 1}
+    assert (event.lat, event.lon) == pytest.approx((plain.lat, plain.lon), abs=1e-7)

@@ -12,7 +12,7 @@ import pytest
 
 from soundranger_node.check.broker import probe
 from soundranger_node.link import LinkSettings
-from soundranger_node.messages import Detection, NodeStatus
+from soundranger_node.messages import CentreStatus, Detection, Event, NodeStatus
 from soundranger_node.topics import NODE_TOPIC_KINDS
 
 if TYPE_CHECKING:
@@ -47,6 +47,12 @@ def test_every_field_of_a_detection_and_of_a_status_is_documented_and_no_other()
     # Which node it is stands in the topic.
     said = listed("run-a-network.md", "## What a status says")
     assert said == fields(NodeStatus) - PUBLIC_KEY - {"node"}
+
+
+def test_every_field_of_what_the_middle_says_is_documented_and_no_other() -> None:
+    assert listed("run-a-network.md", "## What the middle says of itself") == fields(CentreStatus)
+    # Its name is told beside the table; nothing classifies yet.
+    assert listed("read-an-event.md", "# Read an event") == fields(Event) - {"id", "label", "scores"}
 
 
 def test_every_topic_of_a_node_is_documented() -> None:

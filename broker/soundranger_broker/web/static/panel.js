@@ -32,7 +32,7 @@ export class Panel {
   }
 
   _showEvents(picture, nowMs, isOpened) {
-    const list = this._list(isOpened, "Latest events", "events", [], [centreProblem()], [refusedPart()]);
+    const list = this._list(isOpened, "Latest events", "events", [], [centreProblem(), refusedPart()]);
     const events = picture.newestEvents(SHOWN);
     this._setEmpty(
       events.length === 0,
@@ -103,16 +103,15 @@ export class Panel {
     this.content.scrollTop = isSame ? scrolled : 0;
   }
 
-  _list(isOpened, title, name, back = [], before = [], after = []) {
+  _list(isOpened, title, name, back = [], above = []) {
     if (isOpened) {
       this.built = [];
       this.content.replaceChildren(
         ...back,
         element("h2", { tabindex: -1 }, title),
-        ...before,
+        ...above,
         element("p", { class: "empty" }),
         element("ol", { class: `list ${name}` }),
-        ...after,
       );
     }
     return this.content.querySelector("ol.list");
