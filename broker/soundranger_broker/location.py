@@ -50,12 +50,14 @@ SAME_START_M = 20.0
 LIKELIER = 0.5
 # So many arrivals that agree on a place do so on no other but its mirror image.
 PLENTY = 6
+# Of several places, one outside the nodes that heard it is less likely: by e in this distance.
+OUTSIDE_FALL_M = 300.0
 # Of places, only those with at least this share of the probability are told of.
 LEAST_SHARE = 0.01
 
 
-# What stands for no start in compiled code.
-_NOWHERE = np.zeros(0)
+# What stands for no start, and no height, in compiled code.
+_NOTHING = np.zeros(0)
 
 
 @dataclass(frozen=True)
@@ -101,19 +103,26 @@ class Location:
     alternatives: Floats
 
 
-def locate(nodes: Floats, times_s: Floats, sigmas_s: Floats, medium: Medium, start: Floats | None = None) -> Location:
+def locate(
+    nodes: Floats,
+    times_s: Floats,
+    sigmas_s: Floats,
+    medium: Medium,
+    start: Floats | None = None,
+    height: Floats | None = None,
+) -> Location:
     """Locate a bang from arrivals at `nodes` (n, 3) metres at `times_s` (n,) with standard deviations `sigmas_s` (n,).
 
     `start` is (east m, north m, time s) where the caller knows about where and when; otherwise the likeliest place is
-    taken.
+    taken. `height` (4,) is what is known of the source's height, as in `solver.Problem`; otherwise `nodes` say it.
 
     Raises:
         ValueError: fewer than three arrivals.
     """
     if len(times_s) < LEAST_ARRIVALS:
         raise ValueError("a place and a time need at least three arrivals")
-    begin = _NOWHERE if start is None else start
-    found = _locate(nodes, times_s, sigmas_s, medium.mean, medium.precision, begin)
+    begin, ground = _NOTHING if start is None else start, _NOTHING if height is None else height
+    found = _locate(nodes, times_s, sigmas_s, medium.mean, medium.precision, ground, begin)
     theta, covariance = found[:2]
     up_sigma_m = math.sqrt(covariance[UP, UP])
     return Location(theta[:UP], covariance[:UP, :UP], float(theta[UP]), up_sigma_m, *found[2:])
@@ -282,27 +291,44 @@ def _residuals(problem: Problem, theta: Floats, path_sigma_s: float) -> tuple[Fl
 
 @njit(cache=True, error_model="numpy")
 def _locate(
-    nodes: Floats, times_s: Floats, sigmas_s: Floats, medium: Floats, precision: Floats, start: Floats
+    nodes: Floats,
+    times_s: Floats,
+    sigmas_s: Floats,
+    medium: Floats,
+    precision: Floats,
+    height: Floats,
+    start: Floats,
 ) -> tuple[Floats, Floats, Floats, Floats, Floats, float, float, Floats]:
-    """Return the fields of a `Location` but for the height, with it among the unknowns; an empty start is none."""
-    problem = Problem(nodes, times_s, sigmas_s, height_prior(nodes), medium, precision)
+    """Return the fields of a `Location`, the height among the unknowns; an empty `height` or `start` is none."""
+    ground = height if len(height) > 0 else height_prior(nodes)
+    problem = Problem(nodes, times_s, sigmas_s, ground, medium, precision)
     memory = scratch()
     known = len(start) > 0
     found, values, count = _maxima(problem, start, memory)
     least = (values[0] if known else values[:count].max()) - NEGLIGIBLE_LOG
-    main, log_evidence, path_sigma_s = -1, -np.inf, 0.0
+    main, path_sigma_s = -1, 0.0
     theta, covariance = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
     places, evidences = np.empty((count, 3)), np.full(count, -np.inf)
     for k in range(count):
         if values[k] < least:
             continue
         mean, spread, path, evidence = _average(problem, found[k], memory)
+        evidence -= _outside_m(nodes, mean) / OUTSIDE_FALL_M
         places[k], evidences[k] = mean[:3], evidence
-        if (k == 0) if known else (evidence > log_evidence):
-            main, theta, covariance, path_sigma_s, log_evidence = k, mean, spread, path, evidence
+        if (k == 0) if known else (main < 0 or evidence > evidences[main]):
+            main, theta, covariance, path_sigma_s = k, mean, spread, path
     residuals, weights, distances = _residuals(problem, theta, path_sigma_s)
     alternatives = _alternatives(places, evidences, main)
+    log_evidence = evidences[main] + _outside_m(nodes, theta) / OUTSIDE_FALL_M
     return theta, covariance, residuals, weights, distances, path_sigma_s, log_evidence, alternatives
+
+
+@njit(cache=True, error_model="numpy")
+def _outside_m(nodes: Floats, point: Floats) -> float:
+    """Return how far outside the box of nodes (n, 3) a point lies, metres."""
+    east_m = max(nodes[:, 0].min() - point[0], point[0] - nodes[:, 0].max(), 0.0)
+    north_m = max(nodes[:, 1].min() - point[1], point[1] - nodes[:, 1].max(), 0.0)
+    return math.hypot(east_m, north_m)
 
 
 @njit(cache=True, error_model="numpy")

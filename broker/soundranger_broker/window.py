@@ -10,6 +10,7 @@ from soundranger_broker import search
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.given import Given
 from soundranger_broker.location import Location, locate
+from soundranger_broker.starts import height_prior
 from soundranger_node.messages import Detection
 
 # The search allows for paths around buildings; location then finds out how large that error really is.
@@ -218,7 +219,8 @@ class Window:
         """Locate a hypothesis that was taken."""
         picked = chosen[chosen >= 0]
         times_s, sigmas_s = self.arrivals.times_s[picked], self.evidence.sigmas_s[picked]
-        location = locate(self.evidence.places[picked], times_s, sigmas_s, self.medium, point)
+        ground = height_prior(self.nodes)
+        location = locate(self.evidence.places[picked], times_s, sigmas_s, self.medium, point, ground)
         missed = search.should_have_heard(self.scene, location.theta, chosen >= 0)
         return Bang(
             heard=tuple(self.heard[i] for i in picked),
