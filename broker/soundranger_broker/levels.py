@@ -68,5 +68,5 @@ def level_ratio(before: Floats, now: Floats) -> float:
             again = -0.5 * (change_db / spread_db) ** 2 - math.log(spread_db)
             other_db, other_spread_db = OTHER_LEVEL_DB
             other = -0.5 * ((change_db - other_db) / other_spread_db) ** 2 - math.log(other_spread_db)
-            return max(again - other, LEAST_LEVEL_RATIO)
+            return float(max(again - other, LEAST_LEVEL_RATIO))
     return 0.0

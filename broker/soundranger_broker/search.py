@@ -1,6 +1,6 @@
 """The search: the bangs of a window in one pass, the best first, each without the arrivals of those before it.
 
-Compiled. Best-first search with lazy re-evaluation (Minoux 1978). One heap holds blocks of places and firing times, with
+Compiled. Best-first search with lazy re-evaluation (Minoux 1978). One heap holds blocks of places and times, with
 the bound of back-projection; blocks at the top are looked into, down to the leaves, which are refined to solutions.
 Another holds the solutions, with their scores; solutions at the top are weighed. Once nothing is left that could be
 better than the likeliest of those, that is a bang, and its arrivals are taken out. That only lowers bounds and scores,
