@@ -15,8 +15,8 @@ from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.clutter import ClutterModel
 from soundranger_broker.coincidence import is_coincidence
 from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Fault, Learner
+from soundranger_broker.search import AGAIN_S
 from soundranger_broker.window import (
-    AGAIN_S,
     MAX_RANGE_M,
     MIN_NODES,
     Bang,
@@ -240,8 +240,6 @@ class Associator:
         places = {name: node.place for name, node in awake.items()}
         window = Window(inside, places, lately, epoch_ns, self._learner.given(inside))
         earlier = [bang for bang in self._settled if bang.time_ns >= epoch_ns - AGAIN_S * 1e9]
-        if not window.any_bang(span_s, earlier):
-            return []
         found = window.bangs(span_s + OVERLAP_S, earlier)
         return [bang for bang in found if bang.location.theta[2] < span_s and not is_coincidence(bang, inside)]
 

@@ -1,16 +1,13 @@
-"""The search for the best hypothesis: the place and firing time that the arrivals of many nodes agree on.
+"""The search: the bangs of a window in one pass, the best first, each without the arrivals of those before it.
 
-Compiled. A hypothesis (place, firing time) is scored by the log-likelihood ratio of "a bang of some loudness, and
-clutter" against "all of this is clutter":
+Compiled. Best-first search with lazy re-evaluation (Minoux 1978). One heap holds blocks of places and times, with
+the bound of back-projection; blocks at the top are looked into, down to the leaves, which are refined to solutions.
+Another holds the solutions, with their scores; solutions at the top are weighed. Once nothing is left that could be
+better than the likeliest of those, that is a bang, and its arrivals are taken out. That only lowers bounds and scores,
+so what was valued before is valued again only when it comes to the top, and nothing starts anew.
 
-* a node whose arrival fits adds its gain, log(peak density of a residual / clutter rate), less a misfit that grows as
-  a Gaussian for early arrivals and at most as an exponential for late ones, plus log P(hear);
-* a node that stayed silent adds log(1 - P(hear)), less the further away it is.
-
-The best hypothesis is found by branch and bound over cubes of (east, north, firing time), the most promising cube
-first. The bound of a cube lets every node use its best arrival at the friendliest corner of the cube, so once the most
-promising cube is below the best score known, nothing better exists. Cubes of `LEAF_M` are refined by weighted
-Gauss-Newton steps, and what they lead to is weighed: located, and compared with clutter over all its unknowns.
+There are several kinds of hypotheses: a bang anywhere, and one more round from each place where there was a bang. They
+differ in how likely they are beforehand, and in what levels say; a rank is a score with the former added.
 """
 
 import heapq
@@ -19,415 +16,418 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from soundranger_broker.backprojection import Block, Region, Tables, Votes, parts, roots, runs, tables_of, votes_of
 from soundranger_broker.geodesy import Floats
-from soundranger_broker.location import average
-from soundranger_broker.solver import FLOOR_SHARE, LATE_MEAN_S, LATE_SHARE, Problem
-from soundranger_broker.starts import height_prior
+from soundranger_broker.levels import MEASURES, level_ratio
+from soundranger_broker.scoring import LEAF_M, Arrivals, Evidence, Ints, Scene, refine, weigh
 
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-Point = tuple[float, float, float]
-Heap = list[tuple[float, float, float, float, float]]
+# Rank (negative), kind, how many bangs had been taken when it was valued, and a block (see `backprojection`).
+Open = tuple[float, int, int, Block]
+# Rank (negative) and number of a solution.
+Solved = tuple[float, int]
 
-# Half the side of a cube that is refined rather than split, metres (and metres of sound travel): well inside the
-# reach of Gauss-Newton among buildings.
-LEAF_M = 12.0
-# Leaves this close to a known solution lead to that solution.
-SAME_SOLUTION_M = 30.0
-# No search needs more refinements than this; what is left after so many is a plateau of noise.
-MAX_REFINEMENTS = 300
-# Ranges (m) at which half of the nodes hear a bang, from a pistol in a town to a rifle over open ground.
-HALF_RANGES_M = np.array([250.0, 400.0, 600.0, 900.0, 1300.0, 2000.0])
-# A node hears with at most this probability (trees, a truck, a box that faces away) ...
-BEST_HEARING = 0.92
-# ... and, far off, still with this one.
-WORST_HEARING = 0.02
-# The fall from hearing to not hearing happens over about this share of the half range.
-FALL_SHARE = 0.2
-# The chance that a node is off without anybody knowing: one that was heard lately, and one that was not.
-OFF = (0.02, 0.5)
-# Steps of refinement; the tolerance narrows from a leaf to the stated sigma on the way.
-REFINE_STEPS = 8
-NARROWING = 0.5
+# Leaves this close to where a solution was found, or looked for, lead to that solution: metres, and seconds, which are
+# fewer than between two rounds.
+SAME_SOLUTION_M, SAME_SOLUTION_S = 30.0, 0.035
 # Score and log odds rank hypotheses alike to within this.
 SCORE_SLACK = 4.0
-# How far a gun at 1 m is over the noise of a node (dB): from a pistol by a street to a rifle in a field.
-SOURCE_SNR_DB = (78.0, 12.0)
-# What nodes differ by around that law: their noise, walls, foliage (dB).
-NODE_SNR_SIGMA_DB = 9.0
-# A node that is off by more standard deviations than this does not know its level: it speaks no more against a bang.
-MOST_OFF_SIGMAS = 3.0
-# The SNR of whatever else comes may be anything in a range this wide (dB): levels that keep to the law only as
-# well as those of a real bang do speak neither for nor against it.
-CHANCE_SNR_RANGE_DB = 37.0
-# Absorption by the air of what is left of a blast, about that at 1 kHz.
-AIR_DB_PER_M = 0.008
-# Nearer than this, spreading is no more the law: microphones clip.
-NEAREST_M = 20.0
-# The hearing tables go in steps of this (m).
-TABLE_STEP_M = 10.0
-# An arrival that is more than this too early (s), or this many late means too late, adds nothing to any hypothesis.
-MOST_EARLY_S = 0.25
-LATE_MEANS = 12.0
+# After so many refinements for every second of firing time that led to nothing, what is left is a plateau of noise.
+FRUITLESS_PER_S = 75.0
+# Log odds of the best refused hypotheses are kept for this many.
+MOST_REFUSED = 5
+# After a bang, one more from the same place within the next seconds is as likely as not: so many a second ...
+AGAIN_HZ = 0.1
+# ... for so long, before and after ...
+AGAIN_S = 10.0
+# ... from a place whose chance falls by e in this distance: other arrivals put the same place elsewhere ...
+AGAIN_FALL_M = 15.0
+# ... and is not looked for further away than this.
+AGAIN_MARGIN_M = 40.0
 
 
-class Arrivals(NamedTuple):
-    """The arrivals of a window, sorted by node and then by time.
-
-    `times_s`, `sigmas_s`, `gains` (log, see above) and `alive` have shape (m,); those of node n are
-    `starts[n]` to `starts[n + 1]`.
-    """
-
-    times_s: Floats
-    sigmas_s: Floats
-    gains: Floats
-    alive: Flags
-    starts: Ints
-
-
-class Scene(NamedTuple):
-    """What stands still in a search: nodes (n, 2) metres, speed of sound (m/s) and hearing tables.
-
-    `log_hear` has shape (classes, bins); `log_silent` (2, classes, bins), for a node that is surely awake and for one
-    of the `doubtful` (n,: 0 or 1), which may as well be off.
-    """
-
-    nodes: Floats
-    doubtful: Ints
-    speed_mps: float
-    log_hear: Floats
-    log_silent: Floats
-
-
-class Evidence(NamedTuple):
-    """What weighs a hypothesis: of the arrivals, place (m, 3), stated sigma, log clutter rate and SNR (m,).
-
-    `medium` and `precision` as in `solver.Problem`; `log_prior` of a bang at a place and time (m^-2 s^-1) inside the
-    box from `low` to `high` (2,), falling by e with every `fall_m` outside it; `least_log_odds` to be taken.
-    """
+class Known(NamedTuple):
+    """Bangs that may be followed by more: places (k, 2), firing times (k,), levels at the nodes (k, n, `MEASURES`)."""
 
     places: Floats
-    sigmas_s: Floats
-    log_clutter: Floats
-    snr_db: Floats
-    medium: Floats
-    precision: Floats
-    log_prior: float
-    low: Floats
-    high: Floats
-    fall_m: float
-    least_log_odds: float
+    times_s: Floats
+    levels_db: Floats
 
 
-class Region(NamedTuple):
-    """Where and when to search: the lowest (east m, north m, firing time s) and how far it goes, (3,) each."""
+class Task(NamedTuple):
+    """What to search: a span of firing times, how many nodes make a bang, and the least scores worth pursuing.
 
-    corner: Floats
-    extent: Floats
+    `least_score` of a bang anywhere, and `least_score_again` of one more round from a place.
+    """
 
-
-def make_scene(nodes: Floats, doubtful: Ints, speed_mps: float, max_range_m: float) -> Scene:
-    """Return the scene of nodes (n, 2), `doubtful` or not (n,), that can hear out to `max_range_m`."""
-    distances = np.arange(0.0, max_range_m + TABLE_STEP_M, TABLE_STEP_M)
-    fall = 1.0 / (1.0 + np.exp(np.minimum((distances / HALF_RANGES_M[:, None] - 1.0) / FALL_SHARE, 50.0)))
-    chance = WORST_HEARING + (BEST_HEARING - WORST_HEARING) * fall
-    log_silent = np.stack([np.log(off + (1.0 - off) * (1.0 - chance)) for off in OFF])
-    return Scene(np.ascontiguousarray(nodes), doubtful, speed_mps, np.log(chance), log_silent)
+    region: Region
+    min_nodes: int
+    least_score: float
+    least_score_again: float
 
 
-def should_have_heard(scene: Scene, point: Floats, heard: Flags) -> Flags:
-    """Return the nodes (n,) that a bang at `point`, as loud as those who `heard` it say, missed against the odds."""
-    distances = np.linalg.norm(scene.nodes - point[:2], axis=1)
-    within = distances < TABLE_STEP_M * scene.log_hear.shape[1]
-    bins = np.minimum(np.round(distances / TABLE_STEP_M).astype(np.int64), scene.log_hear.shape[1] - 1)
-    silent = scene.log_silent[scene.doubtful, :, bins].T
-    chances = np.where(heard, scene.log_hear[:, bins], np.where(within, silent, 0.0))
-    loudest = int(chances.sum(axis=1).argmax())
-    missed: Flags = within & ~heard & (scene.doubtful == 0) & (scene.log_hear[loudest, bins] > math.log(0.5))
-    return missed
+class Found(NamedTuple):
+    """Hypotheses, (k,): log odds, points (k, 3) as east m, north m, firing time s, and arrivals (k, n; -1: silent)."""
+
+    log_odds: Floats
+    points: Floats
+    chosen: Ints
 
 
-def gain(sigma_s: Floats, clutter_hz: Floats) -> Floats:
-    """Return the log ratio of a residual's peak density to the clutter rate, (m,)."""
-    core_share = 1.0 - LATE_SHARE - FLOOR_SHARE
-    return np.log(core_share / (math.sqrt(2.0 * math.pi) * sigma_s * clutter_hz))
+class Kind(NamedTuple):
+    """One kind of hypotheses: arrivals and evidence as it sees them, where it looks, and its least score."""
+
+    arrivals: Arrivals
+    evidence: Evidence
+    region: Region
+    least_score: float
+
+
+class Solution(NamedTuple):
+    """What a leaf was refined to: kind, score, hearing (see `scoring.refine`), point (3,) and arrivals (n,).
+
+    `place` (2,), east and north (m), is where a bang would be, once the solution was weighed.
+    """
+
+    kind: int
+    score: float
+    hearing: float
+    point: Floats
+    chosen: Ints
+    place: Floats
+
+
+class State(NamedTuple):
+    """A search on its way.
+
+    `blocks` and `solved` are heaps: of what is still to be looked into, and of solutions that are still to be weighed.
+    `votes`: for each kind, of what is alive. `visits`: points that were refined, or the
+    result of it, with the number of the solution, in a list for every `SAME_SOLUTION_S` of firing time. `parked`:
+    leaves that lead to a solution, with its number. `pool`: log odds and number of solutions that are likely enough.
+    `taken` and `refused`: the same of those that became bangs, and that were not likely enough.
+    """
+
+    blocks: list[Open]
+    solved: list[Solved]
+    kinds: list[Kind]
+    votes: list[Votes]
+    solutions: list[Solution]
+    visits: list[list[tuple[float, float, float, int]]]
+    parked: list[tuple[Open, int]]
+    pool: list[tuple[float, int]]
+    taken: list[tuple[float, int]]
+    refused: list[tuple[float, int]]
 
 
 @njit(cache=True)
-def _misfit(residual_s: float, sigma_s: float) -> float:
-    """Return how much less likely a residual is than none at all (log, from 0)."""
-    core = 0.5 * (residual_s / sigma_s) ** 2
-    if residual_s <= sigma_s:
-        return core
-    # Late arrivals: whichever of core and tail explains them better.
-    tail = residual_s / LATE_MEAN_S + math.log(LATE_MEAN_S / (LATE_SHARE * math.sqrt(2.0 * math.pi) * sigma_s))
-    return min(core, max(tail, 0.5))
+def find_bangs(
+    scene: Scene, arrivals: Arrivals, evidence: Evidence, levels_db: Floats, known: Known, task: Task
+) -> tuple[Found, Found]:
+    """Return the bangs of a window, in the order in which they were taken, and the best of what was refused.
 
-
-@njit(cache=True)
-def _first_after(times: Floats, low: int, high: int, moment: float) -> int:
-    """Return the first index in [low, high) whose time is not before `moment`."""
-    while low < high:
-        middle = (low + high) // 2
-        if times[middle] < moment:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@njit(cache=True)
-def _best_arrival(arrivals: Arrivals, node: int, early_s: float, late_s: float, widening: float) -> tuple[float, int]:
-    """Return value and index (or -1) of a node's best arrival where sound may come from `early_s` to `late_s`."""
-    best, index = -np.inf, -1
-    low, high = arrivals.starts[node], arrivals.starts[node + 1]
-    for i in range(_first_after(arrivals.times_s, low, high, early_s - MOST_EARLY_S), high):
-        if arrivals.times_s[i] > late_s + LATE_MEANS * LATE_MEAN_S:
+    `levels_db` (m, `MEASURES`) of the arrivals, see `levels.level_ratio`. The arrivals of the bangs are no more alive
+    afterwards.
+    """
+    anywhere = Kind(arrivals, evidence, task.region, task.least_score)
+    state, tables = _start(anywhere), tables_of(scene)
+    places = [known.places[0] for _ in range(0)]
+    for k in range(len(known.places)):
+        places.append(known.places[k])
+        state.kinds.append(_again(anywhere, levels_db, known.levels_db[k], places[k], known.times_s[k], task))
+        state.votes.append(votes_of(state.kinds[-1].arrivals))
+    for k in range(len(state.kinds)):
+        _push_roots(state, k)
+    fruitless, most = 0, math.ceil(FRUITLESS_PER_S * task.region.extent[2])
+    while True:
+        best = _likeliest(state)
+        limit = _rank(state, best) - SCORE_SLACK if best >= 0 else -np.inf
+        hope = -state.blocks[0][0] if len(state.blocks) > 0 and fruitless < most else -np.inf
+        next_best = -state.solved[0][0] if len(state.solved) > 0 else -np.inf
+        if max(hope, next_best) > limit:
+            if hope > next_best:
+                fruitless += _look(scene, tables, state, task.min_nodes)
+            else:
+                fruitless += _weigh_next(scene, state, task.min_nodes)
+            continue
+        if best < 0:
             break
-        if not arrivals.alive[i]:
-            continue
-        off = min(arrivals.times_s[i] - early_s, 0.0) + max(arrivals.times_s[i] - late_s, 0.0)
-        value = arrivals.gains[i] - _misfit(off, arrivals.sigmas_s[i] * widening)
-        if value > best:
-            best, index = value, i
-    return best, index
+        place = _take(state, arrivals, best)
+        fruitless = 0
+        if _is_new(places, place):
+            places.append(place)
+            solution = state.solutions[state.taken[-1][1]]
+            levels = _levels_at_nodes(levels_db, solution.chosen)
+            state.kinds.append(_again(anywhere, levels_db, levels, place, solution.point[2], task))
+            state.votes.append(votes_of(state.kinds[-1].arrivals))
+            _push_roots(state, len(state.kinds) - 1)
+    return _gather(state, state.taken, len(scene.nodes)), _gather(state, _best_refused(state), len(scene.nodes))
 
 
 @njit(cache=True)
-def bound(scene: Scene, arrivals: Arrivals, centre: Point, half_m: float) -> tuple[float, int]:
-    """Return the bound on the score in a cube, and how many nodes can have heard it."""
-    classes, bins = scene.log_hear.shape
-    totals = np.full(classes, -math.log(classes))
-    reach = half_m * math.sqrt(2.0)
-    heard = 0
-    for n in range(len(scene.nodes)):
-        distance = math.hypot(scene.nodes[n, 0] - centre[0], scene.nodes[n, 1] - centre[1])
-        nearest, farthest = max(distance - reach, 0.0), distance + reach
-        near_bin, far_bin = int(nearest / TABLE_STEP_M), math.ceil(farthest / TABLE_STEP_M)
-        if near_bin >= bins:
-            continue
-        early = centre[2] + (nearest - half_m) / scene.speed_mps
-        late = centre[2] + (farthest + half_m) / scene.speed_mps
-        value, _ = _best_arrival(arrivals, n, early, late, 1.0)
-        heard += value > 0.0
-        for k in range(classes):
-            silent = scene.log_silent[scene.doubtful[n], k, far_bin] if far_bin < bins else 0.0
-            totals[k] += max(value + scene.log_hear[k, near_bin], silent)
-    return totals.max(), heard
-
-
-@njit(cache=True)
-def _assign(scene: Scene, arrivals: Arrivals, point: Floats, widening: float, chosen: Ints) -> None:
-    """Fill `chosen` (n,) with each node's best arrival at a point, or -1 where none is better than clutter."""
-    for n in range(len(scene.nodes)):
-        distance = math.hypot(scene.nodes[n, 0] - point[0], scene.nodes[n, 1] - point[1])
-        at = point[2] + distance / scene.speed_mps
-        value, index = _best_arrival(arrivals, n, at, at, widening)
-        chosen[n] = index if value > 0.0 else -1
-
-
-@njit(cache=True)
-def score(scene: Scene, arrivals: Arrivals, point: Floats, chosen: Ints) -> tuple[float, float]:
-    """Return the score of a point with the arrivals `chosen`, and the part of it that who heard makes.
-
-    Arrivals that a silence beats become -1 in `chosen`.
-    """
-    classes, bins = scene.log_hear.shape
-    totals = np.full(classes, -math.log(classes))
-    values = np.full(len(scene.nodes), -np.inf)
-    places = np.empty(len(scene.nodes), dtype=np.int64)
-    for n in range(len(scene.nodes)):
-        distance = math.hypot(scene.nodes[n, 0] - point[0], scene.nodes[n, 1] - point[1])
-        places[n] = round(distance / TABLE_STEP_M)
-        if chosen[n] >= 0 and places[n] < bins:
-            residual = arrivals.times_s[chosen[n]] - point[2] - distance / scene.speed_mps
-            values[n] = arrivals.gains[chosen[n]] - _misfit(residual, arrivals.sigmas_s[chosen[n]])
-        if places[n] < bins:
-            for k in range(classes):
-                silent = scene.log_silent[scene.doubtful[n], k, places[n]]
-                totals[k] += max(values[n] + scene.log_hear[k, places[n]], silent)
-    loudest = totals.argmax()
-    hearing = -math.log(classes)
-    for n in range(len(scene.nodes)):
-        if places[n] >= bins:
-            chosen[n] = -1
-            continue
-        hear = scene.log_hear[loudest, places[n]]
-        silent = scene.log_silent[scene.doubtful[n], loudest, places[n]]
-        if values[n] + hear < silent:
-            chosen[n] = -1
-        hearing += hear if chosen[n] >= 0 else silent
-    return float(totals[loudest]), hearing
-
-
-@njit(cache=True)
-def _step(scene: Scene, arrivals: Arrivals, point: Floats, widening: float, chosen: Ints) -> None:
-    """Move `point` (east, north, time) by one weighted Gauss-Newton step towards the arrivals `chosen`."""
-    normal, right, row = np.zeros((3, 3)), np.zeros(3), np.ones(3)
-    for n in range(len(scene.nodes)):
-        if chosen[n] < 0:
-            continue
-        east, north = scene.nodes[n, 0] - point[0], scene.nodes[n, 1] - point[1]
-        distance = max(math.hypot(east, north), 1.0)
-        residual = arrivals.times_s[chosen[n]] - point[2] - distance / scene.speed_mps
-        sigma = arrivals.sigmas_s[chosen[n]] * widening
-        weight = 1.0 / (sigma * max(sigma, residual))
-        row[0], row[1] = -east / distance / scene.speed_mps, -north / distance / scene.speed_mps
-        for a in range(3):
-            right[a] += weight * row[a] * residual
-            for b in range(3):
-                normal[a, b] += weight * row[a] * row[b]
-    # A step stays near the leaf that the bound was made for.
-    normal[0, 0] += 1.0 / (2.0 * LEAF_M) ** 2
-    normal[1, 1] += 1.0 / (2.0 * LEAF_M) ** 2
-    normal[2, 2] += (scene.speed_mps / (2.0 * LEAF_M)) ** 2
-    point += np.linalg.solve(normal, right)
-
-
-@njit(cache=True)
-def refine(scene: Scene, arrivals: Arrivals, point: Floats, chosen: Ints) -> tuple[float, float]:
-    """Move `point` to the nearby maximum, fill `chosen` (n,) with its arrivals, return what `score` says."""
-    for step in range(REFINE_STEPS):
-        widening = 1.0 + NARROWING**step * LEAF_M / scene.speed_mps / 0.01
-        _assign(scene, arrivals, point, widening, chosen)
-        _step(scene, arrivals, point, widening, chosen)
-    _assign(scene, arrivals, point, 1.0, chosen)
-    return score(scene, arrivals, point, chosen)
-
-
-@njit(cache=True)
-def _near(points: Floats, count: int, centre: Point, speed_mps: float) -> bool:
-    """Say whether one of the first `count` points lies within a solution's reach of a centre."""
-    for k in range(count):
-        if (
-            abs(points[k, 2] - centre[2]) * speed_mps < SAME_SOLUTION_M
-            and math.hypot(points[k, 0] - centre[0], points[k, 1] - centre[1]) < SAME_SOLUTION_M
-        ):
-            return True
-    return False
-
-
-@njit(cache=True)
-def _push(
-    scene: Scene, arrivals: Arrivals, centre: Point, half_m: float, floor: float, min_nodes: int, heap: Heap
-) -> None:
-    """Put a cube on the heap where it may hold a score above `floor` from `min_nodes` nodes."""
-    value, heard = bound(scene, arrivals, centre, half_m)
-    if value > floor and heard >= min_nodes:
-        heapq.heappush(heap, (-value, centre[0], centre[1], centre[2], half_m))
-
-
-@njit(cache=True)
-def _roots(scene: Scene, arrivals: Arrivals, region: Region, floor: float, min_nodes: int) -> Heap:
-    """Return a heap of the cubes that cover the region."""
-    sides = (region.extent[0], region.extent[1], region.extent[2] * scene.speed_mps)
-    half = LEAF_M
-    while half < max(sides) / 8.0:
-        half *= 2.0
-    counts = (math.ceil(sides[0] / half / 2.0), math.ceil(sides[1] / half / 2.0), math.ceil(sides[2] / half / 2.0))
-    heap = [(0.0, 0.0, 0.0, 0.0, 0.0)]
-    heap.clear()
-    for number in range(counts[0] * counts[1] * counts[2]):
-        centre = (
-            region.corner[0] + (2 * (number % counts[0]) + 1) * half,
-            region.corner[1] + (2 * (number // counts[0] % counts[1]) + 1) * half,
-            region.corner[2] + (2 * (number // counts[0] // counts[1]) + 1) * half / scene.speed_mps,
-        )
-        _push(scene, arrivals, centre, half, floor, min_nodes, heap)
-    return heap
-
-
-@njit(cache=True)
-def _split(
-    scene: Scene, arrivals: Arrivals, centre: Point, half_m: float, floor: float, min_nodes: int, heap: Heap
-) -> None:
-    """Put the eight parts of a cube on the heap."""
-    quarter = half_m / 2.0
-    for child in range(8):
-        part = (
-            centre[0] + (quarter if child & 1 else -quarter),
-            centre[1] + (quarter if child & 2 else -quarter),
-            centre[2] + (quarter if child & 4 else -quarter) / scene.speed_mps,
-        )
-        _push(scene, arrivals, part, quarter, floor, min_nodes, heap)
-
-
-@njit(cache=True)
-def level_evidence(snr_db: Floats, distances_m: Floats) -> float:
-    """Return the log ratio of how well one source of some level explains the SNRs (n,), and how well chance does.
-
-    A source that is `SOURCE_SNR_DB` over the noise at 1 m, give or take, falls with the distance; nodes differ in noise
-    and in what stands around them. The common level is integrated over (a Gaussian with one shared component).
-    """
-    source_db, source_sigma_db = SOURCE_SNR_DB
-    count = len(snr_db)
-    losses = 20.0 * np.log10(np.maximum(distances_m, NEAREST_M)) + AIR_DB_PER_M * distances_m
-    off = snr_db + losses - source_db
-    middle, most_db = np.median(off), MOST_OFF_SIGMAS * NODE_SNR_SIGMA_DB
-    off = np.minimum(np.maximum(off, middle - most_db), middle + most_db)
-    shared = (source_sigma_db / NODE_SNR_SIGMA_DB) ** 2
-    squares = (np.sum(off**2) - shared / (1.0 + count * shared) * np.sum(off) ** 2) / NODE_SNR_SIGMA_DB**2
-    log_density = -0.5 * (squares + math.log(1.0 + count * shared))
-    log_density -= count * math.log(math.sqrt(2.0 * math.pi) * NODE_SNR_SIGMA_DB)
-    return log_density + count * math.log(CHANCE_SNR_RANGE_DB)
-
-
-@njit(cache=True)
-def weigh(evidence: Evidence, arrivals: Arrivals, point: Floats, chosen: Ints, hearing: float) -> float:
-    """Return the log odds that one bang near `point` made the arrivals `chosen`, against clutter."""
-    picked = chosen[chosen >= 0]
-    problem = Problem(
-        evidence.places[picked],
-        arrivals.times_s[picked],
-        evidence.sigmas_s[picked],
-        height_prior(evidence.places[picked]),
-        evidence.medium,
-        evidence.precision,
+def _start(anywhere: Kind) -> State:
+    """Return a search that has done nothing yet."""
+    no_block = (0.0, 0, 0, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    visits = [
+        [(0.0, 0.0, 0.0, 0) for _ in range(0)]
+        for _ in range(max(math.ceil(anywhere.region.extent[2] / SAME_SOLUTION_S), 1) + 2)
+    ]
+    return State(
+        [no_block for _ in range(0)],
+        [(0.0, 0) for _ in range(0)],
+        [anywhere],
+        [votes_of(anywhere.arrivals)],
+        [Solution(0, 0.0, 0.0, np.zeros(3), np.zeros(0, dtype=np.int64), np.zeros(2)) for _ in range(0)],
+        visits,
+        [(no_block, 0) for _ in range(0)],
+        [(0.0, 0) for _ in range(0)],
+        [(0.0, 0) for _ in range(0)],
+        [(0.0, 0) for _ in range(0)],
     )
-    mean, _, _, log_evidence = average(problem, point)
-    outside = np.maximum(np.maximum(evidence.low - mean[:2], mean[:2] - evidence.high), 0.0)
-    log_prior = evidence.log_prior - np.sqrt(np.sum(outside**2)) / evidence.fall_m
-    east, north = evidence.places[picked, 0] - mean[0], evidence.places[picked, 1] - mean[1]
-    levels = level_evidence(evidence.snr_db[picked], np.sqrt(east**2 + north**2))
-    return float(log_evidence + levels - np.sum(evidence.log_clutter[picked]) + hearing + log_prior)
 
 
 @njit(cache=True)
-def best_hypothesis(
-    scene: Scene, arrivals: Arrivals, evidence: Evidence, region: Region, min_nodes: int, least: float
-) -> tuple[float, Floats, Ints]:
-    """Return log odds, point (east m, north m, firing time s) and arrivals (n,; -1: silent) of the best hypothesis.
+def _again(anywhere: Kind, levels_db: Floats, before_db: Floats, place: Floats, at_s: float, task: Task) -> Kind:
+    """Return the hypotheses of one more round from a place, about as loud at every node as `before_db` (n, ...)."""
+    arrivals, evidence = anywhere.arrivals, anywhere.evidence
+    ratios = np.empty(len(arrivals.times_s))
+    for n in range(len(before_db)):
+        for i in range(arrivals.starts[n], arrivals.starts[n + 1]):
+            ratios[i] = level_ratio(before_db[n], levels_db[i])
+    corner, extent = task.region.corner, task.region.extent
+    since_s, until_s = max(corner[2], at_s - AGAIN_S), min(corner[2] + extent[2], at_s + AGAIN_S)
+    return Kind(
+        Arrivals(arrivals.times_s, arrivals.sigmas_s, arrivals.gains + ratios, arrivals.alive, arrivals.starts),
+        Evidence(
+            evidence.places,
+            evidence.sigmas_s,
+            evidence.log_clutter - ratios,
+            evidence.snr_db,
+            evidence.medium,
+            evidence.precision,
+            math.log(AGAIN_HZ / (2.0 * math.pi * AGAIN_FALL_M**2)),
+            place,
+            place,
+            AGAIN_FALL_M,
+            evidence.least_log_odds,
+        ),
+        Region(
+            np.array((place[0] - AGAIN_MARGIN_M, place[1] - AGAIN_MARGIN_M, since_s)),
+            np.array((2.0 * AGAIN_MARGIN_M, 2.0 * AGAIN_MARGIN_M, max(until_s - since_s, 0.0))),
+        ),
+        task.least_score_again,
+    )
 
-    The log odds are -inf where nothing in the region has a score above `least` with `min_nodes` nodes and is likely
-    enough.
-    """
-    best, best_odds, best_point, best_chosen = least, -np.inf, np.zeros(3), np.full(len(scene.nodes), -1)
-    visited = np.empty((2 * MAX_REFINEMENTS, 3))
-    known = 0
-    chosen = np.empty(len(scene.nodes), dtype=np.int64)
-    heap = _roots(scene, arrivals, region, least, min_nodes)
-    while len(heap) > 0 and known < len(visited):
-        negative, east, north, moment, half = heapq.heappop(heap)
-        if -negative <= best:
-            break
-        centre = (east, north, moment)
-        if half > LEAF_M:
-            _split(scene, arrivals, centre, half, best, min_nodes, heap)
-            continue
-        if _near(visited, known, centre, scene.speed_mps):
-            continue
-        point = np.array([east, north, moment])
-        visited[known] = point
-        value, hearing = refine(scene, arrivals, point, chosen)
-        visited[known + 1] = point
-        known += 2
-        inside = region.corner[2] <= point[2] < region.corner[2] + region.extent[2]
-        if not inside or value <= best or (chosen >= 0).sum() < min_nodes:
-            continue
-        odds = weigh(evidence, arrivals, point, chosen, hearing)
-        if odds >= evidence.least_log_odds and odds > best_odds:
-            best_odds, best_point, best_chosen = odds, point, chosen.copy()
-            best = max(best, value - SCORE_SLACK)
-    return best_odds, best_point, best_chosen
+
+@njit(cache=True)
+def _levels_at_nodes(levels_db: Floats, chosen: Ints) -> Floats:
+    """Return the levels (n, `MEASURES`) of a bang's arrivals, NaN at nodes that did not hear it."""
+    levels = np.full((len(chosen), MEASURES), np.nan)
+    for n in range(len(chosen)):
+        if chosen[n] >= 0:
+            levels[n] = levels_db[chosen[n]]
+    return levels
+
+
+@njit(cache=True)
+def _is_new(places: list[Floats], place: Floats) -> bool:
+    """Say whether a place is none of those known; half of what is searched around each makes the difference."""
+    nearest_m = np.inf
+    for other in places:
+        nearest_m = min(nearest_m, math.hypot(other[0] - place[0], other[1] - place[1]))
+    return nearest_m > AGAIN_MARGIN_M / 2.0
+
+
+@njit(cache=True)
+def _push_roots(state: State, number: int) -> None:
+    """Put all of a kind's region on the heap, to be looked at first of all."""
+    for block in roots(state.kinds[number].region):
+        heapq.heappush(state.blocks, (-np.inf, number, len(state.taken), block))
+
+
+@njit(cache=True)
+def _open(scene: Scene, tables: Tables, state: State, number: int, block: Block, min_nodes: int) -> None:
+    """Put what may hold a bang of one block, as it is now, on the heap."""
+    kind = state.kinds[number]
+    for run in runs(scene, tables, state.votes[number], block, kind.least_score, min_nodes):
+        heapq.heappush(state.blocks, (-run[0] - kind.evidence.log_prior, number, len(state.taken), run))
+
+
+@njit(cache=True)
+def _rank(state: State, number: int) -> float:
+    """Return the rank of a solution."""
+    solution = state.solutions[number]
+    return solution.score + state.kinds[solution.kind].evidence.log_prior
+
+
+@njit(cache=True)
+def _is_intact(state: State, number: int) -> bool:
+    """Say whether no arrival of a solution was taken."""
+    alive, intact = state.kinds[0].arrivals.alive, True
+    for i in state.solutions[number].chosen:
+        intact = intact and (i < 0 or alive[i])
+    return intact
+
+
+@njit(cache=True)
+def _likeliest(state: State) -> int:
+    """Return the number of the likeliest solution of the pool, or -1."""
+    best, odds = -1, -np.inf
+    for log_odds, number in state.pool:
+        if log_odds > odds:
+            best, odds = number, log_odds
+    return best
+
+
+@njit(cache=True)
+def _weigh_next(scene: Scene, state: State, min_nodes: int) -> int:
+    """Weigh the best solution, or find what is left of it without arrivals that were taken; return the refinements."""
+    _, number = heapq.heappop(state.solved)
+    if _is_intact(state, number):
+        _weigh(state, number)
+        return 0
+    solution = state.solutions[number]
+    return _refine(scene, state, solution.kind, solution.point.copy(), min_nodes)
+
+
+@njit(cache=True)
+def _look(scene: Scene, tables: Tables, state: State, min_nodes: int) -> int:
+    """Look into the best block; return the number of refinements that took."""
+    entry = heapq.heappop(state.blocks)
+    _, number, valued, block = entry
+    value, east, north, half_m, start_s, end_s = block
+    if value == np.inf:
+        _open(scene, tables, state, number, block, min_nodes)
+    elif half_m > LEAF_M:
+        for part in parts(block):
+            _open(scene, tables, state, number, part, min_nodes)
+    elif valued < len(state.taken):
+        _open(scene, tables, state, number, block, min_nodes)
+    else:
+        point = np.array((east, north, 0.5 * (start_s + end_s)))
+        leads_to = _visited(state, number, point[0], point[1], point[2])
+        if leads_to < 0:
+            return _refine(scene, state, number, point, min_nodes)
+        state.parked.append((entry, leads_to))
+    return 0
+
+
+@njit(cache=True)
+def _slot(state: State, moment: float) -> int:
+    """Return the list of visits for a firing time."""
+    slot = int((moment - state.kinds[0].region.corner[2]) / SAME_SOLUTION_S) + 1
+    return min(max(slot, 0), len(state.visits) - 1)
+
+
+@njit(cache=True)
+def _visited(state: State, kind: int, east: float, north: float, moment: float) -> int:
+    """Return the number of an intact solution of a kind that a point leads to, or -1."""
+    slot = _slot(state, moment)
+    for near in range(max(slot - 1, 0), min(slot + 2, len(state.visits))):
+        for other_east, other_north, other_moment, number in state.visits[near]:
+            if (
+                abs(other_moment - moment) < SAME_SOLUTION_S
+                and math.hypot(other_east - east, other_north - north) < SAME_SOLUTION_M
+                and state.solutions[number].kind == kind
+                and _is_intact(state, number)
+            ):
+                return number
+    return -1
+
+
+@njit(cache=True)
+def _visit(state: State, point: Floats, number: int) -> None:
+    """Remember that what is near a point leads to a solution."""
+    state.visits[_slot(state, point[2])].append((point[0], point[1], point[2], number))
+
+
+@njit(cache=True)
+def _refine(scene: Scene, state: State, number: int, point: Floats, min_nodes: int) -> int:
+    """Refine a point to a solution of a kind and put that on the heap, if it may be a bang; return 1."""
+    kind = state.kinds[number]
+    start, chosen = point.copy(), np.empty(len(scene.nodes), dtype=np.int64)
+    value, hearing = refine(scene, kind.arrivals, point, chosen)
+    same = _visited(state, number, point[0], point[1], point[2])
+    if same >= 0 and np.array_equal(state.solutions[same].chosen, chosen):
+        _visit(state, start, same)
+        return 1
+    state.solutions.append(Solution(number, value, hearing, point, chosen, np.zeros(2)))
+    this = len(state.solutions) - 1
+    _visit(state, start, this)
+    _visit(state, point, this)
+    region = kind.region
+    inside = region.corner[2] <= point[2] < region.corner[2] + region.extent[2]
+    if inside and value > kind.least_score and (chosen >= 0).sum() >= min_nodes:
+        heapq.heappush(state.solved, (-_rank(state, this), this))
+    return 1
+
+
+@njit(cache=True)
+def _weigh(state: State, number: int) -> None:
+    """Put a solution into the pool if it is likely enough."""
+    solution = state.solutions[number]
+    kind = state.kinds[solution.kind]
+    log_odds, place = weigh(kind.evidence, kind.arrivals, solution.point, solution.chosen, solution.hearing)
+    solution.place[:] = place
+    if log_odds >= kind.evidence.least_log_odds:
+        state.pool.append((log_odds, number))
+    else:
+        state.refused.append((log_odds, number))
+
+
+@njit(cache=True)
+def _take(state: State, arrivals: Arrivals, number: int) -> Floats:
+    """Make a solution of the pool a bang; return its place (2,)."""
+    for i in state.solutions[number].chosen:
+        if i >= 0:
+            arrivals.alive[i] = False
+    for k in range(len(state.kinds)):
+        state.votes[k] = votes_of(state.kinds[k].arrivals)
+    others = state.pool.copy()
+    state.pool.clear()
+    for log_odds, other in others:
+        if other == number:
+            state.taken.append((log_odds, other))
+        elif _is_intact(state, other):
+            state.pool.append((log_odds, other))
+        else:
+            heapq.heappush(state.solved, (-_rank(state, other), other))
+    parked = state.parked.copy()
+    state.parked.clear()
+    for entry, leads_to in parked:
+        if _is_intact(state, leads_to):
+            state.parked.append((entry, leads_to))
+        else:
+            heapq.heappush(state.blocks, entry)
+    return state.solutions[number].place
+
+
+@njit(cache=True)
+def _best_refused(state: State) -> list[tuple[float, int]]:
+    """Return the likeliest of the refused solutions whose arrivals went into no bang and no likelier one of these."""
+    kept = [(0.0, 0) for _ in range(0)]
+    if len(state.refused) == 0:
+        return kept
+    claimed = np.zeros(len(state.kinds[0].arrivals.alive), dtype=np.bool_)
+    for k in np.argsort(-np.array([log_odds for log_odds, _ in state.refused])):
+        log_odds, number = state.refused[k]
+        free = _is_intact(state, number)
+        for i in state.solutions[number].chosen:
+            free = free and (i < 0 or not claimed[i])
+        if free and len(kept) < MOST_REFUSED:
+            kept.append((log_odds, number))
+            for i in state.solutions[number].chosen:
+                if i >= 0:
+                    claimed[i] = True
+    return kept
+
+
+@njit(cache=True)
+def _gather(state: State, which: list[tuple[float, int]], nodes: int) -> Found:
+    """Return solutions as arrays."""
+    log_odds, points = np.empty(len(which)), np.empty((len(which), 3))
+    chosen = np.empty((len(which), nodes), dtype=np.int64)
+    for k in range(len(which)):
+        log_odds[k] = which[k][0]
+        solution = state.solutions[which[k][1]]
+        points[k], chosen[k] = solution.point, solution.chosen
+    return Found(log_odds, points, chosen)

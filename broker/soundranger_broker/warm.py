@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from soundranger_broker import search
+from soundranger_broker import scoring, search
+from soundranger_broker.backprojection import Region
+from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import Medium, locate
 
 # A square of four nodes, a kilometre across.
@@ -18,15 +20,15 @@ def warm_up() -> None:
     sigmas_s = np.full(count, 0.001)
     medium = Medium(_SPEED_MPS, 2.0, 2.5)
     locate(_NODES_M, times_s, sigmas_s, medium)
-    scene = search.make_scene(_NODES_M[:, :2], np.zeros(count, dtype=np.int64), _SPEED_MPS, 2000.0)
-    arrivals = search.Arrivals(
+    scene = scoring.make_scene(_NODES_M[:, :2], np.zeros(count, dtype=np.int64), _SPEED_MPS, 2000.0)
+    arrivals = scoring.Arrivals(
         times_s=times_s,
         sigmas_s=sigmas_s,
-        gains=search.gain(sigmas_s, np.full(count, 0.01)),
+        gains=scoring.gain(sigmas_s, np.full(count, 0.01)),
         alive=np.ones(count, dtype=bool),
         starts=np.arange(count + 1),
     )
-    evidence = search.Evidence(
+    evidence = scoring.Evidence(
         places=_NODES_M,
         sigmas_s=sigmas_s,
         log_clutter=np.full(count, -4.0),
@@ -39,8 +41,10 @@ def warm_up() -> None:
         fall_m=300.0,
         least_log_odds=0.0,
     )
-    region = search.Region(np.array([0.0, 0.0, -0.5]), np.array([1000.0, 1000.0, 1.0]))
-    search.best_hypothesis(scene, arrivals, evidence, region, count, 0.0)
+    region = Region(np.array([0.0, 0.0, -0.5]), np.array([1000.0, 1000.0, 1.0]))
+    levels_db = np.full((count, MEASURES), 30.0)
+    known = search.Known(_SOURCE_M[None, :2], np.zeros(1), levels_db[None])
+    search.find_bangs(scene, arrivals, evidence, levels_db, known, search.Task(region, count, 0.0, 0.0))
 
 
 if __name__ == "__main__":

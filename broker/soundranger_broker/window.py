@@ -1,14 +1,16 @@
 """One look at a span of firing times: the best hypotheses one after the other, each with its arrivals."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from soundranger_broker import search
+from soundranger_broker import scoring, search
+from soundranger_broker.backprojection import Region
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.given import Given
+from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import Location, locate
 from soundranger_broker.starts import height_prior
 from soundranger_node.messages import Detection
@@ -22,20 +24,6 @@ MARGIN_M = 500.0
 # Outside the nodes a bang is less often heard at all, and echoes of bangs inside seem to come from there: the chance
 # of one falls by e in this distance.
 OUTSIDE_FALL_M = 300.0
-# After a bang, one more from the same place within the next seconds is as likely as not: so many a second ...
-AGAIN_HZ = 0.1
-# ... for so long, before and after ...
-AGAIN_S = 10.0
-# ... from a place whose chance falls by e in this distance: other arrivals put the same place elsewhere ...
-AGAIN_FALL_M = 15.0
-# ... and is not looked for further away than this.
-AGAIN_MARGIN_M = 40.0
-# One round of a gun is as loud at a node as the last, in its peak (live fire: 1 dB, with outliers) and less so in its
-# signal-to-noise ratio; whatever else comes is weaker, and may be anything. Means and standard deviations, dB.
-PEAK_SPREAD_DB, SNR_SPREAD_DB = 2.5, 5.0
-OTHER_LEVEL_DB = (-8.0, 9.0)
-# A door that closes, or a gun that turns: no single level speaks more strongly against a round than this (log).
-LEAST_LEVEL_RATIO = -3.0
 # Search and location date a bang apart by up to this: one that the search puts before the epoch, and the location in
 # the span before it put after, would else belong to no span.
 EDGE_S = 0.05
@@ -92,6 +80,17 @@ class Bang:
         return replace(self, location=replace(self.location, theta=theta), source_up_m=float(up_m), frame=frame)
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A hypothesis that was considered and not likely enough: when and where (WGS84 degrees) it would have been."""
+
+    time_ns: int
+    lat: float
+    lon: float
+    heard: tuple[Heard, ...]
+    log_odds: float
+
+
 class Window:
     """The arrivals and nodes of one search, as arrays; arrivals sorted by node and time.
 
@@ -122,86 +121,56 @@ class Window:
         self.medium = given.medium
         sure = lately | {one.detection.node for one in self.heard}
         doubtful = np.array([name not in sure for name in self.names], dtype=np.int64)
-        self.scene = search.make_scene(self.nodes[:, :2], doubtful, self.medium.speed_mps, MAX_RANGE_M)
+        self.scene = scoring.make_scene(self.nodes[:, :2], doubtful, self.medium.speed_mps, MAX_RANGE_M)
         self.arrivals = self._arrivals()
         self._lowest = self.places[:, :2].min(axis=0) - MARGIN_M
         self._highest = self.places[:, :2].max(axis=0) + MARGIN_M
         self.evidence = self._evidence()
-
-    def any_bang(self, span_s: float, earlier: Sequence[Bang]) -> bool:
-        """Say whether a bang fired within `span_s` of the epoch is likely, whatever else these arrivals may mean."""
-        return any(math.isfinite(found[0]) for found in self._candidates(span_s, earlier))
+        self.levels_db = np.array([_levels_db(one.detection) for one in self.heard])
+        self.refused: list[Refused] = []
 
     def bangs(self, span_s: float, earlier: Sequence[Bang]) -> list[Bang]:
         """Return the bangs fired within `span_s` of the epoch, the likeliest first, each without the arrivals of those.
 
-        `earlier` are the bangs of the seconds before the epoch.
+        `earlier` are the bangs of the seconds before the epoch. What was refused is in `refused` afterwards.
         """
-        found: list[Bang] = []
-        while True:
-            log_odds, point, chosen = max(self._candidates(span_s, [*earlier, *found]), key=lambda one: one[0])
-            if not math.isfinite(log_odds):
-                return found
-            found.append(self._bang(log_odds, point, chosen))
-            self.arrivals.alive[chosen[chosen >= 0]] = False
+        task = search.Task(self._region(span_s), MIN_NODES, LEAST_SCORE, LEAST_SCORE_AGAIN)
+        known = self._known(_distinct(bang.within(self.frame) for bang in earlier))
+        found, refused = search.find_bangs(self.scene, self.arrivals, self.evidence, self.levels_db, known, task)
+        self.refused = [self._refused(*one) for one in zip(*refused, strict=True)]
+        return [self._bang(*one) for one in zip(*found, strict=True)]
 
-    def _candidates(self, span_s: float, known: Sequence[Bang]) -> Iterator[tuple[float, Floats, search.Ints]]:
-        """Yield the best hypothesis anywhere, and the best of one more round from each place where there was one."""
-        yield search.best_hypothesis(
-            self.scene, self.arrivals, self.evidence, self._region(span_s), MIN_NODES, LEAST_SCORE
+    def _known(self, bangs: Sequence[Bang]) -> search.Known:
+        """Return bangs as what may be followed by more rounds."""
+        levels_db = np.full((len(bangs), len(self.names), MEASURES), np.nan)
+        numbers = {name: number for number, name in enumerate(self.names)}
+        for row, bang in zip(levels_db, bangs, strict=True):
+            for one in bang.heard:
+                if one.detection.node in numbers:
+                    row[numbers[one.detection.node]] = _levels_db(one.detection)
+        return search.Known(
+            np.array([bang.location.theta[:2] for bang in bangs]).reshape(-1, 2),
+            np.array([(bang.time_ns - self.epoch_ns) / 1e9 for bang in bangs]),
+            levels_db,
         )
-        for bang in _distinct(bang.within(self.frame) for bang in known):
-            near = self._near(bang, span_s)
-            if near is not None:
-                yield self._again(near, bang)
 
-    def _again(self, region: search.Region, bang: Bang) -> tuple[float, Floats, search.Ints]:
-        """Return the best hypothesis of a round like `bang`: near its place, and about as loud at every node."""
-        ratios = self._level_ratios(bang)
-        arrivals = self.arrivals._replace(gains=self.arrivals.gains + ratios)
-        evidence = self.evidence._replace(
-            log_clutter=self.evidence.log_clutter - ratios,
-            log_prior=math.log(AGAIN_HZ / (2.0 * math.pi * AGAIN_FALL_M**2)),
-            low=bang.location.theta[:2],
-            high=bang.location.theta[:2],
-            fall_m=AGAIN_FALL_M,
-        )
-        return search.best_hypothesis(self.scene, arrivals, evidence, region, MIN_NODES, LEAST_SCORE_AGAIN)
-
-    def _level_ratios(self, bang: Bang) -> Floats:
-        """Return, for every arrival (m,), how much likelier its level is for a round like `bang` than for clutter.
-
-        In logarithms; 0 where the node did not hear `bang`.
-        """
-        before = {one.detection.node: one.detection for one in bang.heard}
-        return np.array([level_ratio(before.get(one.detection.node), one.detection) for one in self.heard])
-
-    def _near(self, bang: Bang, span_s: float) -> search.Region | None:
-        """Return where and when another round after, or before, a bang is expected; None if not in this window."""
-        at_s = (bang.time_ns - self.epoch_ns) / 1e9
-        start_s, end_s = max(-EDGE_S, at_s - AGAIN_S), min(span_s, at_s + AGAIN_S)
-        if end_s <= start_s:
-            return None
-        corner = np.array([*(bang.location.theta[:2] - AGAIN_MARGIN_M), start_s])
-        return search.Region(corner, np.array([2.0 * AGAIN_MARGIN_M, 2.0 * AGAIN_MARGIN_M, end_s - start_s]))
-
-    def _region(self, span_s: float) -> search.Region:
+    def _region(self, span_s: float) -> Region:
         corner = np.array([*self._lowest, -EDGE_S])
-        return search.Region(corner, np.array([*(self._highest - self._lowest), span_s + EDGE_S]))
+        return Region(corner, np.array([*(self._highest - self._lowest), span_s + EDGE_S]))
 
-    def _arrivals(self) -> search.Arrivals:
+    def _arrivals(self) -> scoring.Arrivals:
         owner = np.searchsorted(self.names, [one.detection.node for one in self.heard])
         sigmas = np.array([math.hypot(one.sigma_s, SEARCH_PATH_SIGMA_S) for one in self.heard])
-        return search.Arrivals(
+        return scoring.Arrivals(
             times_s=np.array([(one.detection.time_ns - self.epoch_ns) / 1e9 for one in self.heard]),
             sigmas_s=sigmas,
-            gains=search.gain(sigmas, np.array([one.clutter_hz for one in self.heard])),
+            gains=scoring.gain(sigmas, np.array([one.clutter_hz for one in self.heard])),
             alive=np.ones(len(self.heard), dtype=bool),
             starts=np.searchsorted(owner, np.arange(len(self.names) + 1)),
         )
 
-    def _evidence(self) -> search.Evidence:
-        return search.Evidence(
+    def _evidence(self) -> scoring.Evidence:
+        return scoring.Evidence(
             places=self.places,
             sigmas_s=np.array([one.sigma_s for one in self.heard]),
             log_clutter=np.log([one.clutter_hz for one in self.heard]),
@@ -215,19 +184,24 @@ class Window:
             least_log_odds=LEAST_LOG_ODDS,
         )
 
-    def _bang(self, log_odds: float, point: Floats, chosen: search.Ints) -> Bang:
+    def _refused(self, log_odds: float, point: Floats, chosen: scoring.Ints) -> Refused:
+        lat, lon, _ = self.frame.to_geodetic(float(point[0]), float(point[1]))
+        time_ns = self.epoch_ns + round(float(point[2]) * 1e9)
+        return Refused(time_ns, lat, lon, tuple(self.heard[i] for i in chosen[chosen >= 0]), float(log_odds))
+
+    def _bang(self, log_odds: float, point: Floats, chosen: scoring.Ints) -> Bang:
         """Locate a hypothesis that was taken."""
         picked = chosen[chosen >= 0]
         times_s, sigmas_s = self.arrivals.times_s[picked], self.evidence.sigmas_s[picked]
         ground = height_prior(self.nodes)
         location = locate(self.evidence.places[picked], times_s, sigmas_s, self.medium, point, ground)
-        missed = search.should_have_heard(self.scene, location.theta, chosen >= 0)
+        missed = scoring.should_have_heard(self.scene, location.theta, chosen >= 0)
         return Bang(
             heard=tuple(self.heard[i] for i in picked),
             location=location,
             epoch_ns=self.epoch_ns,
             source_up_m=location.up_m,
-            log_odds=log_odds,
+            log_odds=float(log_odds),
             silent=tuple(name for name, quiet in zip(self.names, missed, strict=True) if quiet),
             frame=self.frame,
             given=self.given,
@@ -239,25 +213,14 @@ def _distinct(bangs: Iterable[Bang]) -> list[Bang]:
     distinct: list[Bang] = []
     for bang in bangs:
         place = bang.location.theta[:2]
-        if all(np.linalg.norm(place - other.location.theta[:2]) > AGAIN_MARGIN_M / 2 for other in distinct):
+        if all(np.linalg.norm(place - other.location.theta[:2]) > search.AGAIN_MARGIN_M / 2 for other in distinct):
             distinct.append(bang)
     return distinct
 
 
-def level_ratio(before: Detection | None, now: Detection) -> float:
-    """Return the log ratio of how likely a node's level is for one more round of a gun, and for anything else.
-
-    A clipped level says nothing.
-    """
-    if before is None or before.clipped or now.clipped:
-        return 0.0
-    if before.peak_db_spl is not None and now.peak_db_spl is not None:
-        change_db, spread_db = now.peak_db_spl - before.peak_db_spl, PEAK_SPREAD_DB
-    elif before.peak_dbfs is not None and now.peak_dbfs is not None:
-        change_db, spread_db = now.peak_dbfs - before.peak_dbfs, PEAK_SPREAD_DB
-    else:
-        change_db, spread_db = now.snr_db - before.snr_db, SNR_SPREAD_DB
-    again = -0.5 * (change_db / spread_db) ** 2 - math.log(spread_db)
-    other_db, other_spread_db = OTHER_LEVEL_DB
-    other = -0.5 * ((change_db - other_db) / other_spread_db) ** 2 - math.log(other_spread_db)
-    return max(again - other, LEAST_LEVEL_RATIO)
+def _levels_db(detection: Detection) -> tuple[float, ...]:
+    """Return how loud a detection was, by each measure of `levels`; NaN where it is not known, or clipped."""
+    if detection.clipped:
+        return (math.nan,) * MEASURES
+    peaks_db = (math.nan if peak is None else peak for peak in (detection.peak_db_spl, detection.peak_dbfs))
+    return (*peaks_db, detection.snr_db)

@@ -1,4 +1,4 @@
-"""The search: its bound is a bound, it finds what was planted, and nothing in clutter."""
+"""The search: it finds what was planted, and nothing in clutter; in one pass what many searches would find."""
 
 import math
 
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import multivariate_normal
 
-from soundranger_broker import search
+from soundranger_broker import scoring, search
+from soundranger_broker.backprojection import Region, parts, roots, runs, tables_of, votes_of
+from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import Medium
 
 Floats = NDArray[np.float64]
@@ -30,18 +31,18 @@ def grid(rng: np.random.Generator, columns: int = 4, side_m: float = 1500.0) -> 
 
 def arrivals_of(
     by_node: list[list[float]], sigma_s: float = SIGMA_S, clutter_hz: float = CLUTTER_HZ
-) -> search.Arrivals:
+) -> scoring.Arrivals:
     """Return arrivals from the times at each node."""
     counts = [len(times) for times in by_node]
     times = np.array([time for times in by_node for time in sorted(times)], dtype=np.float64)
     sigmas = np.full(len(times), sigma_s)
-    gains = search.gain(sigmas, np.full(len(times), clutter_hz))
-    return search.Arrivals(times, sigmas, gains, np.ones(len(times), dtype=bool), np.cumsum([0, *counts]))
+    gains = scoring.gain(sigmas, np.full(len(times), clutter_hz))
+    return scoring.Arrivals(times, sigmas, gains, np.ones(len(times), dtype=bool), np.cumsum([0, *counts]))
 
 
-def evidence_of(nodes: Floats, arrivals: search.Arrivals, least_log_odds: float = 2.0) -> search.Evidence:
+def evidence_of(nodes: Floats, arrivals: scoring.Arrivals, least_log_odds: float = 2.0) -> scoring.Evidence:
     owner = np.searchsorted(arrivals.starts, np.arange(len(arrivals.times_s)), side="right") - 1
-    return search.Evidence(
+    return scoring.Evidence(
         places=np.c_[nodes[owner], np.zeros(len(owner))],
         sigmas_s=np.full(len(owner), 0.002),
         log_clutter=np.full(len(owner), math.log(CLUTTER_HZ)),
@@ -56,19 +57,29 @@ def evidence_of(nodes: Floats, arrivals: search.Arrivals, least_log_odds: float 
     )
 
 
-def best(
-    nodes: Floats, arrivals: search.Arrivals, span_s: float = 1.6, min_nodes: int = 4
-) -> tuple[float, Floats, search.Ints]:
-    region = search.Region(
-        np.array([*(nodes.min(axis=0) - 500), 0.0]), np.array([*(np.ptp(nodes, axis=0) + 1000), span_s])
-    )
-    scene = scene_of(nodes)
-    return search.best_hypothesis(scene, arrivals, evidence_of(nodes, arrivals), region, min_nodes, LEAST_SCORE)
+def region_of(nodes: Floats, span_s: float = 1.6) -> Region:
+    low, extent = nodes.min(axis=0) - 500, np.ptp(nodes, axis=0) + 1000
+    return Region(np.array([*low, 0.0]), np.array([*extent, span_s]))
 
 
-def scene_of(nodes: Floats, max_range_m: float = MAX_RANGE_M) -> search.Scene:
+def nothing_known(nodes: Floats) -> search.Known:
+    return search.Known(np.zeros((0, 2)), np.zeros(0), np.zeros((0, len(nodes), MEASURES)))
+
+
+def bangs(
+    nodes: Floats, arrivals: scoring.Arrivals, span_s: float = 1.6, min_nodes: int = 4
+) -> list[tuple[float, Floats, scoring.Ints]]:
+    """Return log odds, point and arrivals of the bangs in the order in which they were taken."""
+    levels_db = np.full((len(arrivals.times_s), MEASURES), np.nan)
+    task = search.Task(region_of(nodes, span_s), min_nodes, LEAST_SCORE, LEAST_SCORE)
+    evidence = evidence_of(nodes, arrivals)
+    found, _ = search.find_bangs(scene_of(nodes), arrivals, evidence, levels_db, nothing_known(nodes), task)
+    return list(zip(found.log_odds.tolist(), found.points, found.chosen, strict=True))
+
+
+def scene_of(nodes: Floats, max_range_m: float = MAX_RANGE_M) -> scoring.Scene:
     """Return a scene of nodes that are surely awake."""
-    return search.make_scene(nodes, np.zeros(len(nodes), dtype=np.int64), SPEED_MPS, max_range_m)
+    return scoring.make_scene(nodes, np.zeros(len(nodes), dtype=np.int64), SPEED_MPS, max_range_m)
 
 
 def heard_by(
@@ -98,15 +109,93 @@ def test_the_bound_of_a_cube_is_above_the_score_of_every_point_in_it(seed: int, 
     arrivals = arrivals_of(heard, sigma_s)
     scene = scene_of(nodes, 900.0)
     centre = np.array([*place, 0.8]) + rng.uniform(-1.5, 1.5, 3) * np.array([half_m, half_m, half_m / SPEED_MPS])
-    upper, can_hear = search.bound(scene, arrivals, (centre[0], centre[1], centre[2]), half_m)
+    upper, can_hear = scoring.bound(scene, arrivals, (centre[0], centre[1], centre[2]), half_m)
     chosen = np.empty(len(nodes), dtype=np.int64)
     corners = rng.choice([-1.0, 1.0], (20, 3))
     for inside in (*rng.uniform(-1, 1, (20, 3)), *corners, np.zeros(3)):
         point = centre + inside * np.array([half_m, half_m, half_m / SPEED_MPS])
-        search._assign(scene, arrivals, point, 1.0, chosen)
-        value, _ = search.score(scene, arrivals, point, chosen)
+        scoring.assign(scene, arrivals, point, 1.0, chosen)
+        value, _ = scoring.score(scene, arrivals, point, chosen)
         assert value <= upper + 1e-9
         assert int((chosen >= 0).sum()) <= can_hear
+
+
+@given(st.integers(0, 100_000), st.floats(20.0, 400.0), st.floats(0.003, 0.05))
+@settings(max_examples=60, deadline=None)
+def test_back_projection_leaves_out_no_point_with_a_score_above_the_floor(
+    seed: int, range_m: float, sigma_s: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    nodes, place = grid(rng, 3), rng.uniform(0, 1500, 2)
+    arrivals = arrivals_of(together(heard_by(nodes, place, 0.8, rng), scattered(rng, len(nodes), 3.0)), sigma_s)
+    scene, floor = scene_of(nodes, 900.0 + range_m), 8.0
+    tables, votes = tables_of(scene), votes_of(arrivals)
+    stack, leaves = roots(region_of(nodes)), list[tuple[float, ...]]()
+    while stack:
+        block = stack.pop()
+        for part in [block] if block[0] == math.inf else parts(block):
+            found = runs(scene, tables, votes, part, floor, 4)
+            leaves += [run for run in found if run[3] <= scoring.LEAF_M]
+            stack += [run for run in found if run[3] > scoring.LEAF_M]
+    chosen = np.empty(len(nodes), dtype=np.int64)
+    half_s = scoring.LEAF_M / SPEED_MPS
+    for off in (*rng.uniform(-20, 20, (200, 3)), np.zeros(3)):
+        point = np.array([*place, 0.8]) + off / np.array([1.0, 1.0, SPEED_MPS])
+        scoring.assign(scene, arrivals, point, 1.0, chosen)
+        value, _ = scoring.score(scene, arrivals, point, chosen)
+        if value > floor and (chosen >= 0).sum() >= 4 and 0.0 <= point[2] < 1.6:
+            around = [
+                bound
+                for bound, east, north, half_m, start_s, end_s in leaves
+                if max(abs(point[0] - east), abs(point[1] - north)) <= half_m + 1e-6
+                and abs(point[2] - (start_s + end_s) / 2) <= half_s + 1e-9
+            ]
+            assert around
+            assert value <= max(around) + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_pass_finds_what_searches_started_anew_after_every_bang_find(seed: int) -> None:
+    rng = np.random.default_rng([seed, 9])
+    nodes = grid(rng)
+    shots = [heard_by(nodes, rng.uniform(100, 1400, 2), rng.uniform(0.2, 1.4), rng, 900) for _ in range(3)]
+    heard = together(*shots, scattered(rng, len(nodes), 0.3))
+    at_once, one_by_one = bangs(nodes, arrivals_of(heard)), list[Floats]()
+    arrivals = arrivals_of(heard)
+    while left := bangs(nodes, arrivals):
+        arrivals.alive[:] = True
+        one_by_one.append(left[0][1])
+        for _, _, chosen in at_once[: len(one_by_one)]:
+            arrivals.alive[chosen[chosen >= 0]] = False
+    assert len(at_once) == len(one_by_one)
+    for (_, point, _), alone in zip(at_once, one_by_one, strict=True):
+        assert np.hypot(*(point[:2] - alone[:2])) < 1.0
+
+
+def test_rounds_that_follow_one_another_as_fast_as_guns_fire_are_told_apart() -> None:
+    rng = np.random.default_rng(12)
+    nodes, place = grid(rng), np.array([700.0, 600.0])
+    moments = [0.2, 0.25, 0.3]
+    found = bangs(nodes, arrivals_of(together(*(heard_by(nodes, place, at_s, rng) for at_s in moments))))
+    assert sorted(float(point[2]) for _, point, _ in found) == pytest.approx(moments, abs=0.01)
+
+
+def test_one_more_round_from_a_place_needs_fewer_nodes_than_the_first() -> None:
+    rng = np.random.default_rng(13)
+    nodes, place = grid(rng), np.array([700.0, 600.0])
+    heard = heard_by(nodes, place, 0.8, rng)
+    nearest = np.argsort(np.hypot(*(nodes - place).T))
+    for node in nearest[4:]:
+        heard[node] = []
+    levels_db = np.full((4, MEASURES), 40.0)
+    known = search.Known(place[None], np.array([-2.0]), np.full((1, len(nodes), MEASURES), 40.0))
+    task = search.Task(region_of(nodes), 4, LEAST_SCORE, 8.0)
+    for before, expected in ((nothing_known(nodes), 0), (known, 1)):
+        arrivals = arrivals_of(heard, clutter_hz=0.3)
+        evidence = evidence_of(nodes, arrivals)
+        found, refused = search.find_bangs(scene_of(nodes), arrivals, evidence, levels_db, before, task)
+        assert len(found.log_odds) == expected
+        assert len(refused.log_odds) <= 1
 
 
 @given(st.integers(0, 100_000), st.floats(5.0, 400.0), st.floats(0.1, 1.0))
@@ -118,8 +207,8 @@ def test_the_bound_of_a_part_is_not_above_that_of_the_whole(seed: int, half_m: f
     scene = scene_of(nodes)
     centre = np.array([*rng.uniform(0, 1500, 2), 1.0])
     inner = centre + rng.uniform(-1, 1, 3) * (1 - share) * np.array([half_m, half_m, half_m / SPEED_MPS])
-    whole, _ = search.bound(scene, arrivals, (centre[0], centre[1], centre[2]), half_m)
-    part, _ = search.bound(scene, arrivals, (inner[0], inner[1], inner[2]), half_m * share)
+    whole, _ = scoring.bound(scene, arrivals, (centre[0], centre[1], centre[2]), half_m)
+    part, _ = scoring.bound(scene, arrivals, (inner[0], inner[1], inner[2]), half_m * share)
     assert part <= whole + 1e-9
 
 
@@ -127,10 +216,10 @@ def test_the_bound_of_a_part_is_not_above_that_of_the_whole(seed: int, half_m: f
 def test_the_further_off_the_worse_and_early_is_no_better_than_late(
     sigma_s: float, residual_s: float, more: float
 ) -> None:
-    here = search._misfit(residual_s, sigma_s)
+    here = scoring.misfit(residual_s, sigma_s)
     assert here >= 0.0
-    assert search._misfit(residual_s * (1 + more), sigma_s) >= here - 1e-12
-    assert search._misfit(-abs(residual_s), sigma_s) >= search._misfit(abs(residual_s), sigma_s) - 1e-12
+    assert scoring.misfit(residual_s * (1 + more), sigma_s) >= here - 1e-12
+    assert scoring.misfit(-abs(residual_s), sigma_s) >= scoring.misfit(abs(residual_s), sigma_s) - 1e-12
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -139,7 +228,7 @@ def test_the_planted_bang_is_found_among_clutter(seed: int) -> None:
     nodes, place = grid(rng), rng.uniform(200, 1300, 2)
     shot = heard_by(nodes, place, 0.7, rng)
     arrivals = arrivals_of(together(shot, scattered(rng, len(nodes), 0.5)))
-    odds, point, chosen = best(nodes, arrivals)
+    (odds, point, chosen), *_ = bangs(nodes, arrivals)
     assert odds > 10.0
     assert np.hypot(*(point[:2] - place)) < 5.0
     assert point[2] == pytest.approx(0.7, abs=0.02)
@@ -149,17 +238,14 @@ def test_the_planted_bang_is_found_among_clutter(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_of_two_bangs_the_better_comes_first_and_the_other_when_it_is_taken(seed: int) -> None:
+def test_of_two_bangs_the_better_comes_first_and_the_other_without_its_arrivals(seed: int) -> None:
     rng = np.random.default_rng([seed, 2])
     nodes = grid(rng)
     near, far = np.array([400.0, 500.0]), np.array([1000.0, 1000.0])
     shots = together(heard_by(nodes, near, 0.3, rng, 1400), heard_by(nodes, far, 0.5, rng, 700))
     arrivals = arrivals_of(shots)
-    _, first, chosen = best(nodes, arrivals)
+    (_, first, chosen), (_, second, rest) = bangs(nodes, arrivals)
     assert np.hypot(*(first[:2] - near)) < 5.0
-    arrivals.alive[chosen[chosen >= 0]] = False
-    odds, second, rest = best(nodes, arrivals)
-    assert math.isfinite(odds)
     assert np.hypot(*(second[:2] - far)) < 8.0
     assert not set(rest[rest >= 0]) & set(chosen[chosen >= 0])
 
@@ -170,15 +256,13 @@ def test_nothing_is_found_in_pure_clutter() -> None:
     found = 0
     for _ in range(60):
         arrivals = arrivals_of(scattered(rng, len(nodes), 6 * CLUTTER_HZ))
-        found += math.isfinite(best(nodes, arrivals)[0])
+        found += len(bangs(nodes, arrivals))
     assert found == 0
 
 
 def test_nothing_is_found_where_nothing_was_heard() -> None:
     nodes = grid(np.random.default_rng(4))
-    odds, _, chosen = best(nodes, arrivals_of([[]] * len(nodes)))
-    assert odds == -math.inf
-    assert (chosen == -1).all()
+    assert bangs(nodes, arrivals_of([[]] * len(nodes))) == []
 
 
 def test_three_nodes_make_no_event() -> None:
@@ -188,7 +272,7 @@ def test_three_nodes_make_no_event() -> None:
     nearest = np.argsort(np.hypot(*(nodes - place).T))
     for node in nearest[3:]:
         heard[node] = []
-    assert best(nodes, arrivals_of(heard))[0] == -math.inf
+    assert bangs(nodes, arrivals_of(heard)) == []
 
 
 def test_the_best_hypothesis_is_no_worse_than_any_point_of_a_fine_grid() -> None:
@@ -196,35 +280,16 @@ def test_the_best_hypothesis_is_no_worse_than_any_point_of_a_fine_grid() -> None
     nodes, place = grid(rng, 3), np.array([640.0, 810.0])
     arrivals = arrivals_of(together(heard_by(nodes, place, 0.6, rng), scattered(rng, 9, 1.0)))
     scene = scene_of(nodes)
-    _, point, chosen = best(nodes, arrivals)
-    value, _ = search.score(scene, arrivals, point, chosen.copy())
+    (_, point, chosen), *_ = bangs(nodes, arrivals)
+    arrivals.alive[:] = True
+    value, _ = scoring.score(scene, arrivals, point, chosen.copy())
     other = np.empty(len(nodes), dtype=np.int64)
     for east in np.arange(0, 1500, 25.0):
         for north in np.arange(0, 1500, 25.0):
             for moment in np.arange(0.0, 1.6, 0.05):
                 somewhere = np.array([east, north, moment])
-                search._assign(scene, arrivals, somewhere, 1.0, other)
-                assert search.score(scene, arrivals, somewhere, other)[0] <= value + 0.5
-
-
-@given(st.lists(st.tuples(st.floats(10, 60), st.floats(30, 2000)), min_size=4, max_size=12), st.floats(-1, 1))
-def test_levels_are_weighed_as_gaussians_with_one_source(heard: list[tuple[float, float]], more: float) -> None:
-    snr_db, distances = (np.array(part) for part in zip(*heard, strict=True))
-    mean = search.SOURCE_SNR_DB[0] - 20 * np.log10(np.maximum(distances, search.NEAREST_M))
-    mean = mean - search.AIR_DB_PER_M * distances
-    snr_db = mean + np.clip(snr_db - mean, -10, 10) + more
-    covariance = np.eye(len(heard)) * search.NODE_SNR_SIGMA_DB**2 + search.SOURCE_SNR_DB[1] ** 2
-    expected = multivariate_normal(mean, covariance).logpdf(snr_db) + len(heard) * math.log(search.CHANCE_SNR_RANGE_DB)
-    assert search.level_evidence(snr_db, distances) == pytest.approx(expected, rel=1e-6, abs=1e-6)
-
-
-@given(st.floats(-400, 400))
-def test_no_single_level_speaks_without_bounds(snr_db: float) -> None:
-    distances = np.array([100.0, 200.0, 300.0, 400.0, 500.0])
-    levels = 78.0 - 20 * np.log10(distances) - search.AIR_DB_PER_M * distances
-    plausible = search.level_evidence(levels, distances)
-    levels[2] = snr_db
-    assert plausible - 5.0 < search.level_evidence(levels, distances) <= plausible + 1.0
+                scoring.assign(scene, arrivals, somewhere, 1.0, other)
+                assert scoring.score(scene, arrivals, somewhere, other)[0] <= value + 0.5
 
 
 def test_refinement_ends_on_the_bang_from_anywhere_in_a_leaf() -> None:
@@ -234,9 +299,9 @@ def test_refinement_ends_on_the_bang_from_anywhere_in_a_leaf() -> None:
     scene = scene_of(nodes)
     chosen = np.empty(len(nodes), dtype=np.int64)
     for _ in range(50):
-        off = rng.uniform(-1, 1, 3) * search.LEAF_M / np.array([1, 1, SPEED_MPS])
+        off = rng.uniform(-1, 1, 3) * scoring.LEAF_M / np.array([1, 1, SPEED_MPS])
         point = np.array([*place, 0.6]) + off
-        search.refine(scene, arrivals, point, chosen)
+        scoring.refine(scene, arrivals, point, chosen)
         assert np.hypot(*(point[:2] - place)) < 5.0
 
 
@@ -250,7 +315,7 @@ def test_nodes_that_should_have_heard_are_near_and_did_not(seed: int) -> None:
     deaf = int(rng.integers(len(nodes)))
     assume(distances[deaf] < 500)
     heard[deaf] = False
-    missed = search.should_have_heard(scene_of(nodes), place, heard)
+    missed = scoring.should_have_heard(scene_of(nodes), place, heard)
     assert missed[deaf]
     assert not (missed & heard).any()
     assert distances[missed].max() < 1300
