@@ -194,7 +194,9 @@ class Associator:
         node.credit += 1
         place_sigma_s = detection.position_sigma_m / speed_of_sound_mps(UNKNOWN_TEMPERATURE_C)
         sigma_s = max(math.hypot(detection.time_sigma_s, place_sigma_s), LEAST_SIGMA_S)
-        clutter_hz = node.clutter.rate_hz(detection.time_ns, detection.snr_db)
+        features = detection.features or {}
+        compared = features.get("echo") if "echo_likeness" in features else None
+        clutter_hz = node.clutter.rate_hz(detection.time_ns, detection.snr_db, compared)
         if sigma_s > USELESS_SIGMA_S:
             dropped["does not know its time well enough"] += 1
             return None

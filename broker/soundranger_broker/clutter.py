@@ -25,6 +25,8 @@ ECHO_LEVEL_DB = (-10.0, 8.0)
 DIRECT_LEVEL_DB = (-1.8, 5.0)
 # Levels alone never decide: their ratio of likelihoods stays within these.
 LEAST_LEVEL_RATIO, MOST_LEVEL_RATIO = 0.3, 3.0
+# Nor does one comparison of sounds, which takes the level in: it is a fit to one kind of town.
+LEAST_SOUND_RATIO, MOST_SOUND_RATIO = 0.1, 10.0
 
 
 def _log_normal_density(value: float, mean: float, sigma: float) -> float:
@@ -37,6 +39,11 @@ def echo_level_ratio(change_db: float) -> float:
     return math.exp(min(max(log_ratio, math.log(LEAST_LEVEL_RATIO)), math.log(MOST_LEVEL_RATIO)))
 
 
+def echo_sound_ratio(echo: float) -> float:
+    """Return how much likelier a sound is for an echo than for the next direct sound, within bounds."""
+    return min(max(echo / max(1.0 - echo, 1e-9), LEAST_SOUND_RATIO), MOST_SOUND_RATIO)
+
+
 @dataclass
 class ClutterModel:
     """The clutter rate at one node; tell it of every detection, in time order."""
@@ -47,20 +54,25 @@ class ClutterModel:
         """Return a model that can be told more without this one remembering it."""
         return ClutterModel(self.heard.copy())
 
-    def rate_hz(self, time_ns: int, snr_db: float) -> float:
-        """Return the clutter rate at a detection, and remember the detection."""
+    def rate_hz(self, time_ns: int, snr_db: float, echo: float | None = None) -> float:
+        """Return the clutter rate at a detection, and remember the detection.
+
+        `echo` is the probability that it is one, where echoes and further rounds are as common, of a node that compared
+        its sound with what it heard before: that says more than levels do.
+        """
         while self.heard and time_ns - self.heard[0][0] > MEMORY_S * 1e9:
             self.heard.popleft()
         background_hz = (PRIOR_COUNT + sum(share for _, _, share in self.heard)) / MEMORY_S
-        echo_hz = max((self._echo_hz(time_ns, snr_db, *earlier[:2]) for earlier in self.heard), default=0.0)
+        echo_hz = max((self._echo_hz(time_ns, snr_db, echo, *earlier[:2]) for earlier in self.heard), default=0.0)
         rate_hz = background_hz + echo_hz
         self.heard.append((time_ns, snr_db, background_hz / rate_hz))
         return rate_hz
 
     @staticmethod
-    def _echo_hz(time_ns: int, snr_db: float, earlier_ns: int, earlier_snr_db: float) -> float:
+    def _echo_hz(time_ns: int, snr_db: float, echo: float | None, earlier_ns: int, earlier_snr_db: float) -> float:
         delay_s = (time_ns - earlier_ns) / 1e9
         change_db = snr_db - earlier_snr_db
         if delay_s > ECHO_MEMORY_S or change_db > LOUDER_ECHO_DB:
             return 0.0
-        return echo_level_ratio(change_db) * sum(rate * math.exp(-delay_s / decay_s) for rate, decay_s in ECHOES)
+        ratio = echo_level_ratio(change_db) if echo is None else echo_sound_ratio(echo)
+        return ratio * sum(rate * math.exp(-delay_s / decay_s) for rate, decay_s in ECHOES)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.given import Offset
-from soundranger_broker.paths import Arrivals, Fit, Paths, expected, learnt, locate_along, travel, unknown
+from soundranger_broker.paths import Arrivals, Fit, Paths, expected, learnt, locate_along, unknown
 from soundranger_broker.window import MIN_NODES, Bang, Place
 
 # Bangs from one place are located, each for itself, to within this of each other.
@@ -122,15 +123,14 @@ def _along(bang: Bang, found: Recalled) -> Bang:
     """Return a bang as its paths have it; delays stay in the residuals, which are what sound was late by."""
     up_m = float(bang.frame.to_enu(*found.before.anchor)[2])
     arrivals, theta = _arrivals(bang), found.fit.theta
-    way = arrivals.nodes - np.array([theta[0], theta[1], up_m])
-    times_s, _ = travel(np.array([theta[0], theta[1], up_m]), theta[3:], arrivals.nodes)
+    offsets = arrivals.nodes - np.array([theta[0], theta[1], up_m])
     location = replace(
         bang.location,
         theta=theta,
         covariance=found.fit.covariance,
-        residuals_s=arrivals.times_s - theta[2] - times_s,
+        residuals_s=arrivals.times_s - theta[2] - travel_time_s(offsets, *theta[3:]),
         weights=found.fit.weights,
-        distances_m=np.linalg.norm(way, axis=1),
+        distances_m=np.linalg.norm(offsets, axis=1),
         path_sigma_s=found.before.path_sigma_s,
         log_evidence=found.fit.log_evidence,
     )

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.location import Medium
 from soundranger_broker.solver import arrival_log_density
@@ -30,6 +31,8 @@ REPEAT_SHARE = 0.1
 ALIKE_M = 25.0
 # The air of now tells this little of the air so much later: wind turns within an hour.
 AIR_LASTS_S = 3600.0
+# Nearer than this a source has no direction.
+NEAREST_M = 0.1
 # Weights of arrivals settle within a few rounds; those at the border of two readings need not.
 MOST_ROUNDS = 12
 SETTLED_WEIGHT, SETTLED_M = 0.01, 0.001
@@ -128,17 +131,17 @@ def learnt(before: Paths, nodes: tuple[str, ...], fit: Fit) -> Paths:
     return replace(before, mean=before.mean + gain @ fit.pull, covariance=(covariance + covariance.T) / 2.0)
 
 
-def travel(place: Floats, air: Floats, nodes: Floats) -> tuple[Floats, Floats]:
-    """Return the travel time (s) from a place (3,) to nodes (n, 3), and its slopes (n, 5): east, north, air (3,)."""
-    way = nodes - place
-    distances = np.maximum(np.sqrt((way**2).sum(axis=1)), 0.1)
-    along = way[:, :2] / distances[:, None]
-    wind = along @ air[1:]
-    speeds = air[0] + wind
-    times = distances / speeds
-    slower = -times / speeds
-    beside = (air[1:] - wind[:, None] * along) / speeds[:, None] ** 2
-    return times, np.column_stack([beside - along / speeds[:, None], slower, slower[:, None] * along])
+def travel_slopes(offsets: Floats, air: Floats) -> Floats:
+    """Return the slopes (n, 5) of `travel_time_s` to receivers at offsets (n, 3) in an air (3,).
+
+    By place of the source (east, north, s/m), and by the air (s per m/s): the time t is implicit in
+    |offset - wind t| = speed t.
+    """
+    times = travel_time_s(offsets, *air)
+    rays = offsets[:, :2] - air[1:] * times[:, None]
+    scale = np.maximum(rays @ air[1:] + air[0] ** 2 * times, NEAREST_M * air[0])[:, None]
+    slopes: Floats = np.hstack([-rays, -air[0] * times[:, None] ** 2, -times[:, None] * rays]) / scale
+    return slopes
 
 
 def locate_along(paths: Paths, anchor: Floats, arrivals: Arrivals, start: Floats, weights: Floats) -> Fit:
@@ -149,7 +152,7 @@ def locate_along(paths: Paths, anchor: Floats, arrivals: Arrivals, start: Floats
     """
     air, delays = paths.mean[:AIR], paths.mean[AIR:]
     sigmas = np.hypot(arrivals.sigmas_s, REPEAT_SHARE * paths.path_sigma_s)
-    slopes = travel(anchor, air, arrivals.nodes)[1]
+    slopes = travel_slopes(arrivals.nodes - anchor, air)
     count = len(sigmas)
     design = np.column_stack([slopes[:, :2], np.ones(count)])
     common = np.column_stack([slopes[:, 2:], np.eye(count)])
@@ -159,7 +162,7 @@ def locate_along(paths: Paths, anchor: Floats, arrivals: Arrivals, start: Floats
     for _ in range(MOST_ROUNDS):
         noise = sigmas**2 + spreads * (1.0 / np.maximum(weights, LEAST_WEIGHT) - 1.0)
         place = np.array([point[0], point[1], anchor[2]])
-        residuals = arrivals.times_s - point[2] - travel(place, air, arrivals.nodes)[0] - delays
+        residuals = arrivals.times_s - point[2] - travel_time_s(arrivals.nodes - place, *air) - delays
         solved = _least_squares(design, shared + np.diag(noise), residuals)
         point = point + solved.step
         spreads, log_ratio, judged = _judge(solved, noise, sigmas)

@@ -10,11 +10,14 @@ from soundranger_broker.clutter import (
     ECHO_MEMORY_S,
     ECHOES,
     LEAST_LEVEL_RATIO,
+    LEAST_SOUND_RATIO,
     MEMORY_S,
     MOST_LEVEL_RATIO,
+    MOST_SOUND_RATIO,
     PRIOR_COUNT,
     ClutterModel,
     echo_level_ratio,
+    echo_sound_ratio,
 )
 
 NOW_NS = 1_767_225_600_000_000_000
@@ -57,6 +60,18 @@ def test_a_weaker_sound_soon_after_a_loud_one_is_probably_an_echo() -> None:
     assert rate_hz(model, 0.1, 20.0) == pytest.approx(2 * QUIET_HZ + expected)
 
 
+def test_where_a_node_compared_the_sounds_that_counts_and_not_the_levels() -> None:
+    def second_hz(echo: float | None) -> float:
+        model = ClutterModel()
+        rate_hz(model, 0.0, 30.0)
+        return model.rate_hz(after(0.1), 20.0, echo)
+
+    assert second_hz(0.05) < second_hz(None) < second_hz(0.95)
+    assert second_hz(0.5) == pytest.approx(
+        2 * QUIET_HZ + sum(rate * math.exp(-0.1 / decay_s) for rate, decay_s in ECHOES)
+    )
+
+
 def test_echoes_die_away() -> None:
     def echo_hz(delay_s: float) -> float:
         model = ClutterModel()
@@ -97,6 +112,11 @@ def test_a_copy_learns_nothing_for_the_original() -> None:
 @given(st.floats(-400, 400))
 def test_levels_alone_never_decide(change_db: float) -> None:
     assert LEAST_LEVEL_RATIO * 0.999 <= echo_level_ratio(change_db) <= MOST_LEVEL_RATIO * 1.001
+
+
+@given(st.floats(-1e9, 1e9))
+def test_one_comparison_of_sounds_never_decides(echo: float) -> None:
+    assert LEAST_SOUND_RATIO <= echo_sound_ratio(echo) <= MOST_SOUND_RATIO
 
 
 def test_a_fall_of_the_level_speaks_for_an_echo_and_none_against() -> None:

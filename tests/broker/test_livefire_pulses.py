@@ -1,4 +1,4 @@
-"""Real pulses of live-fire tests (ShotSpotter Tech Note 098): nearly every shot is found, and little else."""
+"""Real pulses of live-fire tests (ShotSpotter Tech Note 098): every shot is found, little else, repeats together."""
 
 import importlib.util
 import os
@@ -16,6 +16,9 @@ pytestmark = pytest.mark.slow
 
 DATA = Path(os.environ.get("SOUNDRANGER_DATA") or Path(__file__).parents[3] / "shared" / "data")
 BENCH = DATA.parent / "bench"
+# Geometric mean of the two standard deviations of repeated shots, m, by the best published method (MLG, table III of
+# arXiv:2108.07377).
+PUBLISHED_SPREAD_M = {"FP1": 0.48, "FP3": 0.59, "FP5": 1.15, "FP7": 0.60, "FP8": 1.69}
 
 
 def script(name: str) -> ModuleType:
@@ -48,24 +51,27 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     return scored
 
 
+def test_every_shot_is_found(scores: dict[str, dict[str, Any]]) -> None:
+    assert all(score["recall"] == 1.0 for score in scores.values()), scores
+
+
 def test_nearly_every_shot_is_located_within_15_metres(scores: dict[str, dict[str, Any]]) -> None:
     shots = sum(score["shots"] for score in scores.values())
     within = sum(score["within_15m"] * score["shots"] for score in scores.values())
-    assert within / shots >= 0.95, scores
+    assert within / shots >= 0.99, scores
 
 
 def test_little_is_located_that_was_no_shot(scores: dict[str, dict[str, Any]]) -> None:
     events = sum(score["events"] for score in scores.values())
     true = sum(score["precision"] * score["events"] for score in scores.values())
-    assert true / events >= 0.9, scores
+    assert true / events >= 0.98, scores
 
 
-def test_no_firing_position_is_left_out(scores: dict[str, dict[str, Any]]) -> None:
+def test_the_stated_ellipses_hold_the_surveyed_place_of_every_position(scores: dict[str, dict[str, Any]]) -> None:
     for name, score in scores.items():
-        assert score["within_15m"] >= 0.9, name
-        assert score["precision"] >= 0.85, name
+        assert score["coverage95"] >= 0.9, name
 
 
-def test_the_stated_ellipses_hold_the_surveyed_places(scores: dict[str, dict[str, Any]]) -> None:
-    shots = sum(score["shots"] for score in scores.values())
-    assert sum(score["coverage95"] * score["shots"] for score in scores.values()) / shots >= 0.9
+def test_repeated_shots_land_closer_together_than_published(scores: dict[str, dict[str, Any]]) -> None:
+    ratios = [score["spread_m"] / PUBLISHED_SPREAD_M[name] for name, score in scores.items()]
+    assert sum(ratios) / len(ratios) <= 0.65, ratios
