@@ -8,7 +8,7 @@ import numpy as np
 
 from soundranger_broker import search
 from soundranger_broker.geodesy import Floats, Frame
-from soundranger_broker.given import Given
+from soundranger_broker.given import RIGHT, Given
 from soundranger_broker.location import Location, locate
 from soundranger_node.messages import Detection
 
@@ -122,6 +122,9 @@ class Window:
         sure = lately | {one.detection.node for one in self.heard}
         doubtful = np.array([name not in sure for name in self.names], dtype=np.int64)
         self.scene = search.make_scene(self.nodes[:, :2], doubtful, self.medium.speed_mps, MAX_RANGE_M)
+        offsets = [given.offsets.get(one.detection.node, RIGHT) for one in self.heard]
+        self.offsets_s = np.array([offset.mean_s for offset in offsets])
+        self.sigmas_s = np.hypot([one.sigma_s for one in self.heard], [offset.sigma_s for offset in offsets])
         self.arrivals = self._arrivals()
         self._lowest = self.places[:, :2].min(axis=0) - MARGIN_M
         self._highest = self.places[:, :2].max(axis=0) + MARGIN_M
@@ -190,9 +193,9 @@ class Window:
 
     def _arrivals(self) -> search.Arrivals:
         owner = np.searchsorted(self.names, [one.detection.node for one in self.heard])
-        sigmas = np.array([math.hypot(one.sigma_s, SEARCH_PATH_SIGMA_S) for one in self.heard])
+        sigmas = np.hypot(self.sigmas_s, SEARCH_PATH_SIGMA_S)
         return search.Arrivals(
-            times_s=np.array([(one.detection.time_ns - self.epoch_ns) / 1e9 for one in self.heard]),
+            times_s=np.array([(one.detection.time_ns - self.epoch_ns) / 1e9 for one in self.heard]) - self.offsets_s,
             sigmas_s=sigmas,
             gains=search.gain(sigmas, np.array([one.clutter_hz for one in self.heard])),
             alive=np.ones(len(self.heard), dtype=bool),
@@ -202,7 +205,7 @@ class Window:
     def _evidence(self) -> search.Evidence:
         return search.Evidence(
             places=self.places,
-            sigmas_s=np.array([one.sigma_s for one in self.heard]),
+            sigmas_s=self.sigmas_s,
             log_clutter=np.log([one.clutter_hz for one in self.heard]),
             snr_db=np.array([one.detection.snr_db for one in self.heard]),
             medium=self.medium.mean,
