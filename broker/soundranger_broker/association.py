@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.clutter import ClutterModel
 from soundranger_broker.coincidence import is_coincidence
-from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Fault, Learner
+from soundranger_broker.faults import Fault
+from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Learner
 from soundranger_broker.search import AGAIN_S
 from soundranger_broker.window import (
     MAX_RANGE_M,
@@ -135,11 +136,15 @@ class Associator:
         bangs: list[Bang] = []
         while self._skip_to_next() and self._ready_ns() <= until_ns:
             looked = self._associate(self._step, self._step + 1, self._waiting)
-            found = [self._learner.observe(bang) for bang in sorted(looked, key=lambda bang: bang.time_ns)]
-            for heard in (one.detection for bang in found for one in bang.heard):
-                self._taken.add(heard.id)
-                if heard.node in self._nodes:
-                    self._nodes[heard.node].credit += 1
+            looked.sort(key=lambda bang: bang.time_ns)
+            for one in (one.detection for bang in looked for one in bang.heard):
+                self._taken.add(one.id)
+                if one.node in self._nodes:
+                    self._nodes[one.node].credit += 1
+                    self._nodes[one.node].clutter.claim(one.time_ns)
+            left = (one for one in self._waiting if one.detection.id not in self._taken) if looked else ()
+            unclaimed = [self._amid_background(one) for one in left]
+            found = [self._learner.observe(bang, unclaimed) for bang in looked]
             self._settled.extend(found)
             bangs += found
             self._step += 1
@@ -197,11 +202,18 @@ class Associator:
         sigma_s = max(math.hypot(detection.time_sigma_s, place_sigma_s), LEAST_SIGMA_S)
         features = detection.features or {}
         compared = features.get("echo") if "echo_likeness" in features else None
-        clutter_hz = node.clutter.rate_hz(detection.time_ns, detection.snr_db, compared)
+        echo_hz = node.clutter.hear(detection.time_ns, detection.snr_db, compared)
         if sigma_s > USELESS_SIGMA_S:
             dropped["does not know its time well enough"] += 1
             return None
-        return Heard(detection, sigma_s, clutter_hz)
+        return Heard(detection, sigma_s, echo_hz)
+
+    def _amid_background(self, heard: Heard) -> Heard:
+        """Return an arrival, of which the rate of echoes is known, with the background that is left by now."""
+        node = self._nodes.get(heard.detection.node)
+        clutter = ClutterModel() if node is None else node.clutter
+        background_hz = clutter.background_hz(heard.detection.time_ns)
+        return Heard(heard.detection, heard.sigma_s, heard.clutter_hz + background_hz)
 
     def _skip_to_next(self) -> bool:
         """Go to the next step that can hold a bang, dropping what is past; say whether there is one."""
@@ -229,7 +241,7 @@ class Associator:
         span_s = (end_step - first_step) * STEP_S
         latest_ns = epoch_ns + round((span_s + _wait_s()) * 1e9)
         inside = [
-            heard
+            self._amid_background(heard)
             for heard in waiting
             if earliest_ns <= heard.detection.time_ns < latest_ns and heard.detection.id not in self._taken
         ]

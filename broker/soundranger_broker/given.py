@@ -18,6 +18,10 @@ class Offset:
     sigma_s: float
 
 
+# A node that is not known to be off.
+RIGHT = Offset(0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Given:
     """What earlier bangs and the weather say before a look; `offsets` by node, only of those that are known to be off.

@@ -1,16 +1,20 @@
 """Learning: what settled bangs teach about the air and the nodes, for the looks that follow."""
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from soundranger_broker import air, offsets
 from soundranger_broker.acoustics import speed_of_sound_mps
+from soundranger_broker.activity import Activity
+from soundranger_broker.faults import Fault
+from soundranger_broker.geodesy import Frame
 from soundranger_broker.given import Given
 from soundranger_broker.location import Medium
 from soundranger_broker.pathmemory import PathMemory
-from soundranger_broker.window import Bang, Heard
+from soundranger_broker.paths import ALIKE_M
+from soundranger_broker.window import Bang, Heard, Place
 
 # Where no node knows its temperature: temperate air, and a wide prior.
 UNKNOWN_TEMPERATURE_C, UNKNOWN_TEMPERATURE_SIGMA_K = 12.0, 9.0
@@ -20,22 +24,10 @@ TEMPERATURE_SIGMA_K = 3.0
 SPEED_PER_KELVIN = 0.6
 # Wind is rarely more than 5 m/s; a component of it has this standard deviation.
 WIND_SIGMA_MPS = 2.5
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A node that is wrong: its clock by `size_s` (positive: late) or its place by `size_m`; `sigma` of that.
-
-    `bangs` tell it, the first of them at `since_ns`.
-    """
-
-    node: str
-    kind: Literal["clock", "place"]
-    sigma: float
-    since_ns: int
-    bangs: int
-    size_s: float | None = None
-    size_m: float | None = None
+# A place from which bangs taught something teaches again after this long: the air is another by then.
+TEACHES_AGAIN_NS = 3_600_000_000_000
+# So many places are remembered.
+MOST_TEACHERS = 256
 
 
 class Learner:
@@ -46,14 +38,44 @@ class Learner:
 
     def __init__(self) -> None:
         self._paths = PathMemory()
+        self._air: air.Air | None = None
+        self._offsets = offsets.OffsetMemory()
+        self._activity = Activity()
+        self._teachers: deque[tuple[Place, int]] = deque(maxlen=MOST_TEACHERS)
 
     def given(self, inside: Sequence[Heard]) -> Given:
         """Return what is known before a look at the arrivals `inside`."""
-        return Given(_weather(inside))
+        time_ns = inside[0].detection.time_ns
+        stated = _weather(inside)
+        medium = stated if self._air is None else air.drifted(self._air, stated, time_ns).medium()
+        expected = self._activity.per_hour_km2(time_ns, _area_km2(inside))
+        return Given(medium, self._offsets.known(time_ns), expected)
 
-    def observe(self, bang: Bang) -> Bang:
-        """Learn from a settled bang; return it as what is known makes it."""
-        return self._paths.observe(bang)
+    def observe(self, bang: Bang, unclaimed: Sequence[Heard]) -> Bang:
+        """Learn from a settled bang, and the arrivals that no bang made; return it as what is known makes it."""
+        self._activity = self._activity.after(bang.time_ns)
+        sharpened = self._paths.observe(bang)
+        # Paths from one place have the same errors each time: what they would say again is said.
+        if sharpened.given.paths is None and self._is_elsewhere(bang):
+            self._teach(bang, unclaimed)
+        return sharpened
+
+    def _teach(self, bang: Bang, unclaimed: Sequence[Heard]) -> None:
+        """Learn of the air and the nodes from a bang at a place of its own."""
+        self._offsets.observe(bang, unclaimed)
+        if air.tells_of_air(bang):
+            self._teachers.append((_place(bang), bang.time_ns))
+            stated = _weather(bang.heard)
+            known = air.stated_air(stated, bang.time_ns) if self._air is None else self._air
+            self._air = air.learnt(air.drifted(known, stated, bang.time_ns), bang)
+
+    def _is_elsewhere(self, bang: Bang) -> bool:
+        """Say whether nothing was lately learnt from a bang nearby."""
+        lately = [place for place, time_ns in self._teachers if bang.time_ns - time_ns < TEACHES_AGAIN_NS]
+        if not lately:
+            return True
+        off = bang.frame.to_enu(*np.array(lately).T)[:, :2] - bang.location.theta[:2]
+        return bool(np.hypot(off[:, 0], off[:, 1]).min() > ALIKE_M)
 
     def sharpen(self, bang: Bang) -> Bang:
         """Return a bang that may still change as what is known makes it."""
@@ -61,7 +83,7 @@ class Learner:
 
     def faults(self) -> Sequence[Fault]:
         """Return the nodes that are known to be wrong."""
-        return ()
+        return self._offsets.faults()
 
 
 def _weather(heard: Sequence[Heard]) -> Medium:
@@ -73,3 +95,16 @@ def _weather(heard: Sequence[Heard]) -> Medium:
     temperature_c = float(np.median(list(known.values()))) if known else UNKNOWN_TEMPERATURE_C
     sigma_k = TEMPERATURE_SIGMA_K if known else UNKNOWN_TEMPERATURE_SIGMA_K
     return Medium(speed_of_sound_mps(temperature_c), sigma_k * SPEED_PER_KELVIN, WIND_SIGMA_MPS)
+
+
+def _area_km2(heard: Sequence[Heard]) -> float:
+    """Return the area of the box around the nodes that were heard."""
+    places = np.array([(one.detection.lat, one.detection.lon, 0.0) for one in heard])
+    middle = places.mean(axis=0)
+    extent = Frame(float(middle[0]), float(middle[1])).to_enu(*np.array([places.min(axis=0), places.max(axis=0)]).T)
+    return float(np.prod((extent[1] - extent[0])[:2])) / 1e6
+
+
+def _place(bang: Bang) -> Place:
+    theta = bang.location.theta
+    return bang.frame.to_geodetic(float(theta[0]), float(theta[1]), bang.source_up_m)

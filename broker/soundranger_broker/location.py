@@ -62,12 +62,16 @@ _NOTHING = np.zeros(0)
 
 @dataclass(frozen=True)
 class Medium:
-    """What is known beforehand of the air: speed of sound and wind (m/s, east and north), with standard deviations."""
+    """What is known beforehand of the air: speed of sound and wind (m/s, east and north), with standard deviations.
+
+    `covariance` is that of (speed, wind east, wind north) where they are known to be correlated, in (m/s)^2.
+    """
 
     speed_mps: float
     speed_sigma_mps: float
     wind_sigma_mps: float
     wind_mps: tuple[float, float] = (0.0, 0.0)
+    covariance: tuple[tuple[float, ...], ...] | None = None
 
     @cached_property
     def mean(self) -> Floats:
@@ -77,6 +81,8 @@ class Medium:
     @cached_property
     def precision(self) -> Floats:
         """Inverse covariance of `mean`, shape (3, 3)."""
+        if self.covariance is not None:
+            return np.asarray(np.linalg.inv(np.array(self.covariance)), dtype=np.float64)
         return np.diag([self.speed_sigma_mps**-2, self.wind_sigma_mps**-2, self.wind_sigma_mps**-2])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from soundranger_broker.acoustics import travel_time_s
-from soundranger_broker.given import Offset
+from soundranger_broker.given import RIGHT
 from soundranger_broker.paths import Arrivals, Fit, Paths, expected, learnt, locate_along, unknown
 from soundranger_broker.window import MIN_NODES, Bang, Place
 
@@ -27,8 +27,6 @@ SAME_M = 1.0
 LEAST_LOG_RATIO = 1.0
 # An arrival speaks for a spot where the location rests on it at least half.
 USED_WEIGHT = 0.5
-# A node that is not known to be off.
-RIGHT = Offset(0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

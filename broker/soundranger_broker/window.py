@@ -9,7 +9,7 @@ import numpy as np
 from soundranger_broker import scoring, search
 from soundranger_broker.backprojection import Region
 from soundranger_broker.geodesy import Floats, Frame
-from soundranger_broker.given import Given
+from soundranger_broker.given import RIGHT, Given
 from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import Location, locate
 from soundranger_broker.starts import height_prior
@@ -122,6 +122,9 @@ class Window:
         sure = lately | {one.detection.node for one in self.heard}
         doubtful = np.array([name not in sure for name in self.names], dtype=np.int64)
         self.scene = scoring.make_scene(self.nodes[:, :2], doubtful, self.medium.speed_mps, MAX_RANGE_M)
+        offsets = [given.offsets.get(one.detection.node, RIGHT) for one in self.heard]
+        self.offsets_s = np.array([offset.mean_s for offset in offsets])
+        self.sigmas_s = np.hypot([one.sigma_s for one in self.heard], [offset.sigma_s for offset in offsets])
         self.arrivals = self._arrivals()
         self._lowest = self.places[:, :2].min(axis=0) - MARGIN_M
         self._highest = self.places[:, :2].max(axis=0) + MARGIN_M
@@ -160,9 +163,9 @@ class Window:
 
     def _arrivals(self) -> scoring.Arrivals:
         owner = np.searchsorted(self.names, [one.detection.node for one in self.heard])
-        sigmas = np.array([math.hypot(one.sigma_s, SEARCH_PATH_SIGMA_S) for one in self.heard])
+        sigmas = np.hypot(self.sigmas_s, SEARCH_PATH_SIGMA_S)
         return scoring.Arrivals(
-            times_s=np.array([(one.detection.time_ns - self.epoch_ns) / 1e9 for one in self.heard]),
+            times_s=np.array([(one.detection.time_ns - self.epoch_ns) / 1e9 for one in self.heard]) - self.offsets_s,
             sigmas_s=sigmas,
             gains=scoring.gain(sigmas, np.array([one.clutter_hz for one in self.heard])),
             alive=np.ones(len(self.heard), dtype=bool),
@@ -172,7 +175,7 @@ class Window:
     def _evidence(self) -> scoring.Evidence:
         return scoring.Evidence(
             places=self.places,
-            sigmas_s=np.array([one.sigma_s for one in self.heard]),
+            sigmas_s=self.sigmas_s,
             log_clutter=np.log([one.clutter_hz for one in self.heard]),
             snr_db=np.array([one.detection.snr_db for one in self.heard]),
             medium=self.medium.mean,

@@ -8,7 +8,7 @@ import pytest
 from tests.broker.test_events import an_event
 
 from soundranger_broker.bulletin import EVERY_NS, Bulletin
-from soundranger_broker.learning import Fault
+from soundranger_broker.faults import Fault
 from soundranger_broker.locator import Locator
 from soundranger_node.messages import CENTRE, MAX_REASONS, CentreStatus
 

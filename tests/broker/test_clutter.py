@@ -30,7 +30,11 @@ def after(seconds: float) -> int:
 
 
 def rate_hz(model: ClutterModel, seconds: float, snr_db: float = 20.0) -> float:
-    return model.rate_hz(after(seconds), snr_db)
+    return heard_hz(model, after(seconds), snr_db)
+
+
+def heard_hz(model: ClutterModel, time_ns: int, snr_db: float, echo: float | None = None) -> float:
+    return model.hear(time_ns, snr_db, echo) + model.background_hz(time_ns)
 
 
 def test_a_node_that_has_said_nothing_has_the_prior_rate() -> None:
@@ -50,7 +54,7 @@ def test_after_a_minute_of_silence_all_is_forgotten() -> None:
     for number in range(50):
         rate_hz(model, number * 0.1)
     assert rate_hz(model, 5.0 + MEMORY_S) == pytest.approx(QUIET_HZ)
-    assert len(model.heard) == 1
+    assert len(model.reports) == 1
 
 
 def test_a_weaker_sound_soon_after_a_loud_one_is_probably_an_echo() -> None:
@@ -64,7 +68,7 @@ def test_where_a_node_compared_the_sounds_that_counts_and_not_the_levels() -> No
     def second_hz(echo: float | None) -> float:
         model = ClutterModel()
         rate_hz(model, 0.0, 30.0)
-        return model.rate_hz(after(0.1), 20.0, echo)
+        return heard_hz(model, after(0.1), 20.0, echo)
 
     assert second_hz(0.05) < second_hz(None) < second_hz(0.95)
     assert second_hz(0.5) == pytest.approx(
@@ -130,5 +134,22 @@ def test_whatever_is_heard_the_rate_is_bounded_and_so_is_the_memory(heard: list[
     most_hz = QUIET_HZ + len(heard) / MEMORY_S + MOST_LEVEL_RATIO * sum(rate for rate, _ in ECHOES)
     for seconds, snr_db in heard:
         assert QUIET_HZ <= rate_hz(model, seconds, snr_db) <= most_hz * 1.001
-        assert after(seconds) - model.heard[0][0] <= MEMORY_S * 1e9
-        assert all(0.0 < share <= 1.0 for _, _, share in model.heard)
+        assert after(seconds) - model.reports[0][0] <= MEMORY_S * 1e9
+        assert all(0.0 < share <= 1.0 for _, share in model.reports)
+
+
+def test_what_a_bang_made_is_no_background_but_still_echoes() -> None:
+    model = ClutterModel()
+    model.hear(after(0.0), 30.0)
+    model.claim(after(0.0))
+    assert model.background_hz(after(20.0)) == pytest.approx(QUIET_HZ)
+    assert model.hear(after(0.1), 20.0) > QUIET_HZ
+
+
+def test_the_background_at_a_time_does_not_depend_on_what_was_heard_later() -> None:
+    early, late = ClutterModel(), ClutterModel()
+    for model in (early, late):
+        model.hear(after(0.0), 20.0)
+    for second in range(30, 90, 12):
+        late.hear(after(second), 20.0)
+    assert late.background_hz(after(20.0)) == early.background_hz(after(20.0))
