@@ -19,7 +19,7 @@ import numpy as np
 
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.geodesy import Floats, Frame
-from soundranger_broker.learning import SPEED_PER_KELVIN, TEMPERATURE_SIGMA_K, WIND_SIGMA_MPS
+from soundranger_broker.learning import SPEED_PER_KELVIN
 from soundranger_broker.location import Medium, locate
 
 DATA = Path(os.environ.get("SOUNDRANGER_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -30,6 +30,8 @@ GOALS = (92.0, 98.0, 99.5, 99.9, 100.0)
 DRAWS = 25
 NEAR_M = 15.0
 SURVEY_SIGMA_M = 2.5
+# How far the air between the nodes is from what the weather station nearby said: its temperature, and no wind.
+STATION_SIGMA_K, STATION_WIND_SIGMA_MPS = 1.0, 1.0
 # Squared Mahalanobis radii of ellipses that hold 50, 90 and 95 %.
 LEVELS = tuple(-2.0 * math.log(1.0 - share) for share in (0.5, 0.9, 0.95))
 
@@ -80,7 +82,7 @@ def draw(shot: Shot, sensors: int, rng: np.random.Generator, tally: Tally) -> No
     """Locate a shot from random sensors by both methods."""
     some = rng.choice(len(shot.nodes), sensors, replace=False)
     speed = speed_of_sound_mps(shot.temperature_c)
-    medium = Medium(speed, TEMPERATURE_SIGMA_K * SPEED_PER_KELVIN, WIND_SIGMA_MPS)
+    medium = Medium(speed, STATION_SIGMA_K * SPEED_PER_KELVIN, STATION_WIND_SIGMA_MPS)
     found = locate(shot.nodes[some], shot.times_s[some], shot.sigmas_s[some], medium)
     place = found.theta[:2]
     tally.ours_m.append(float(np.hypot(*place)))

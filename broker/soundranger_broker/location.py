@@ -3,7 +3,8 @@
 Maximum likelihood on arrival times with the one-sided error model of `solver`, from the starts of `starts`, with the
 speed of sound, the wind and the height of the source as unknowns that have a prior. Buildings and hills add an error to
 every path that no node can state; how large it is (`path_sigma_s`) shows in the residuals alone, so the result is an
-average over a grid of it, weighted by how well each value explains the arrivals.
+average over a grid of it, weighted by how well each value explains the arrivals. Where arrivals are few, or one may be
+late or not, the covariance comes from `sampling`.
 """
 
 import math
@@ -14,7 +15,9 @@ import numpy as np
 from numba import njit
 
 from soundranger_broker.geodesy import Floats
+from soundranger_broker.sampling import ambiguous, moments
 from soundranger_broker.solver import (
+    PATH_SIGMAS_S,
     UNKNOWNS,
     UP,
     Problem,
@@ -26,10 +29,17 @@ from soundranger_broker.solver import (
     path_time_s,
     scratch,
 )
-from soundranger_broker.starts import START_MISFIT, candidates, closed_form, height_prior, mirrored, misfit
+from soundranger_broker.starts import (
+    OUTSIDE_FALL_M,
+    START_MISFIT,
+    candidates,
+    closed_form,
+    height_prior,
+    mirrored,
+    misfit,
+    outside_m,
+)
 
-# Path errors from none (a field) to 16 ms (hills and high blocks), each as likely as the next.
-PATH_SIGMAS_S = np.array([0.0, 0.001, 0.002, 0.004, 0.008, 0.016])
 # chi-square of two degrees of freedom at 95 %: the squared Mahalanobis radius of the 95 % ellipse.
 CHI2_95_2D = -2.0 * math.log(0.05)
 # Two equations cannot hold three unknowns.
@@ -50,8 +60,6 @@ SAME_START_M = 20.0
 LIKELIER = 0.5
 # So many arrivals that agree on a place do so on no other but its mirror image.
 PLENTY = 6
-# Of several places, one outside the nodes that heard it is less likely: by e in this distance.
-OUTSIDE_FALL_M = 300.0
 # Of places, only those with at least this share of the probability are told of.
 LEAST_SHARE = 0.01
 
@@ -90,7 +98,7 @@ class Medium:
 class Location:
     """A located bang: the mean over path errors of (east m, north m, time s, speed, wind east, wind north).
 
-    `covariance` is (6, 6) in the same order; `up_m` and `up_sigma_m` the height and its standard deviation;
+    `covariance` is (6, 6) in the same order, about `theta`; `up_m` and `up_sigma_m` the height and its standard deviation;
     `residuals_s` (n,) positive where an arrival is late; `weights` (n,) from 0 (an outlier) to 1; `log_evidence` is the
     log density of the arrivals, integrated over all unknowns, when every place (m^2) and time (s) has prior density 1.
     `alternatives` (k, 3) are other places that explain the arrivals: east m, north m, and the share of the probability
@@ -319,22 +327,16 @@ def _locate(
         if values[k] < least:
             continue
         mean, spread, path, evidence = _average(problem, found[k], memory)
-        evidence -= _outside_m(nodes, mean) / OUTSIDE_FALL_M
+        evidence -= outside_m(nodes, mean) / OUTSIDE_FALL_M
         places[k], evidences[k] = mean[:3], evidence
         if (k == 0) if known else (main < 0 or evidence > evidences[main]):
             main, theta, covariance, path_sigma_s = k, mean, spread, path
-    residuals, weights, distances = _residuals(problem, theta, path_sigma_s)
+    log_evidence = evidences[main] + outside_m(nodes, theta) / OUTSIDE_FALL_M
     alternatives = _alternatives(places, evidences, main)
-    log_evidence = evidences[main] + _outside_m(nodes, theta) / OUTSIDE_FALL_M
+    if ambiguous(problem, theta, path_sigma_s, memory):
+        covariance, path_sigma_s = moments(problem, theta, covariance, path_sigma_s, alternatives, memory)
+    residuals, weights, distances = _residuals(problem, theta, path_sigma_s)
     return theta, covariance, residuals, weights, distances, path_sigma_s, log_evidence, alternatives
-
-
-@njit(cache=True, error_model="numpy")
-def _outside_m(nodes: Floats, point: Floats) -> float:
-    """Return how far outside the box of nodes (n, 3) a point lies, metres."""
-    east_m = max(nodes[:, 0].min() - point[0], point[0] - nodes[:, 0].max(), 0.0)
-    north_m = max(nodes[:, 1].min() - point[1], point[1] - nodes[:, 1].max(), 0.0)
-    return math.hypot(east_m, north_m)
 
 
 @njit(cache=True, error_model="numpy")

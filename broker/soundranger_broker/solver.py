@@ -68,6 +68,9 @@ FLOOR_DENSITY_HZ = 1.0
 # What is left of all arrivals comes the direct way.
 CORE_SHARE = 1.0 - LATE_SHARE - FLOOR_SHARE
 
+# Path errors from none (a field) to 16 ms (hills and high blocks), each as likely as the next.
+PATH_SIGMAS_S = np.array([0.0, 0.001, 0.002, 0.004, 0.008, 0.016])
+
 # Beyond this argument erfc underflows in steps that Newton's method would notice: its asymptotic series takes over.
 ERFC_ASYMPTOTIC = 5.0
 # Newton converges in 3 to 8 steps from any useful start; what has not converged by then lies in a flat valley.
@@ -128,6 +131,14 @@ def arrival_log_density(residual_s: float, sigma_s: float) -> tuple[float, float
 
 
 @njit(cache=True, error_model="numpy")
+def direct_and_late(residual_s: float, sigma_s: float) -> tuple[float, float]:
+    """Return the densities (1/s) of one residual where the sound came the direct way, and where it came late."""
+    x = residual_s / sigma_s
+    gaussian = math.exp(-0.5 * x * x) / (math.sqrt(2.0 * math.pi) * sigma_s)
+    return gaussian, late_density(residual_s, sigma_s, gaussian)
+
+
+@njit(cache=True, error_model="numpy")
 def path_time_s(theta: Floats, nodes: Floats, node: int, row: Floats) -> float:
     """Return the arrival time (s) at one of the nodes (n, 3), and fill `row` (7,) with its derivatives."""
     east, north, up = nodes[node, 0] - theta[0], nodes[node, 1] - theta[1], nodes[node, 2] - theta[UP]
@@ -147,7 +158,7 @@ def path_time_s(theta: Floats, nodes: Floats, node: int, row: Floats) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _add_priors(problem: Problem, theta: Floats, gradient: Floats, information: Floats) -> float:
+def add_priors(problem: Problem, theta: Floats, gradient: Floats, information: Floats) -> float:
     """Add what the priors say to gradient (7,) and lower information (7, 7); return their log, not normalised."""
     total: float = 0.0
     for a in range(3):
@@ -195,7 +206,7 @@ def log_posterior(
             weighted = weight * row[a]
             for b in range(a + 1):
                 information[a, b] += weighted * row[b]
-    total += _add_priors(problem, theta, gradient, information)
+    total += add_priors(problem, theta, gradient, information)
     for a in range(UNKNOWNS):
         for b in range(a):
             information[b, a] = information[a, b]
@@ -244,7 +255,7 @@ def solve_factorised(factor: Floats, right: Floats, solution: Floats) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def _factorise_surely(problem: Problem, information: Floats, memory: Scratch) -> None:
+def factorise_surely(problem: Problem, information: Floats, memory: Scratch) -> None:
     """Fill `memory.factor` with the factor of an information (7, 7), damped as little as makes it definite."""
     memory.damped[:] = information
     damping = 0.0
@@ -258,7 +269,7 @@ def _factorise_surely(problem: Problem, information: Floats, memory: Scratch) ->
 @njit(cache=True, error_model="numpy")
 def log_determinant(problem: Problem, information: Floats, memory: Scratch) -> float:
     """Return the logarithm of the determinant of an information (7, 7)."""
-    _factorise_surely(problem, information, memory)
+    factorise_surely(problem, information, memory)
     total = 1.0
     for a in range(UNKNOWNS):
         total *= memory.factor[a, a]
@@ -268,7 +279,7 @@ def log_determinant(problem: Problem, information: Floats, memory: Scratch) -> f
 @njit(cache=True, error_model="numpy")
 def invert(problem: Problem, information: Floats, covariance: Floats, memory: Scratch) -> None:
     """Fill the covariance (7, 7) that an information leaves."""
-    _factorise_surely(problem, information, memory)
+    factorise_surely(problem, information, memory)
     for a in range(UNKNOWNS):
         memory.trial[:] = 0.0
         memory.trial[a] = 1.0

@@ -26,6 +26,8 @@ STRAIGHTEST = 1e-3
 START_SIGMA_S = 0.016
 # ... and how much an arrival that is off by more can speak against it (log): it may be an outlier.
 START_MISFIT = 7.0
+# Of several places, one outside the nodes that heard it is less likely: by e in this distance.
+OUTSIDE_FALL_M = 300.0
 # Where no hill is known: the slope of the ground that nodes stand on, and how far they stand off it (m), worth as much
 # as two nodes. No height above the ground is known better than to the least.
 GROUND_SLOPE, OFF_GROUND_M, OFF_GROUND_WORTH, LEAST_OFF_GROUND_M = 0.05, 5.0, 2.0, 2.0
@@ -180,3 +182,21 @@ def _some_three(number: int, count: int) -> tuple[int, int, int]:
     while k in (i, j):
         k = (k + 1) % count
     return i, j, k
+
+
+@njit(cache=True, error_model="numpy")
+def outside_m(nodes: Floats, point: Floats) -> float:
+    """Return how far outside the box of nodes (n, 3) a point lies, metres."""
+    east_m = max(nodes[:, 0].min() - point[0], point[0] - nodes[:, 0].max(), 0.0)
+    north_m = max(nodes[:, 1].min() - point[1], point[1] - nodes[:, 1].max(), 0.0)
+    return math.hypot(east_m, north_m)
+
+
+@njit(cache=True, error_model="numpy")
+def outside_fall_m(nodes: Floats) -> float:
+    """Return the distance outside of nodes (n, 3) in which a place gets less likely by e, metres.
+
+    Sound that reached across the nodes reaches as far beyond them.
+    """
+    east_m, north_m = nodes[:, 0].max() - nodes[:, 0].min(), nodes[:, 1].max() - nodes[:, 1].min()
+    return max(OUTSIDE_FALL_M, 0.5 * math.hypot(east_m, north_m))
