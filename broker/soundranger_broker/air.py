@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from soundranger_broker.bang import Bang
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.location import Medium
-from soundranger_broker.window import Bang
 
 # In an hour the air warms or cools by about a kelvin (0.6 m/s), and a component of the wind changes by about 1 m/s:
 # what a day makes of temperature, and what airfields report from one hour to the next. (Speed, wind, wind.)

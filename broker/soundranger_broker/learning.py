@@ -8,13 +8,13 @@ import numpy as np
 from soundranger_broker import air, offsets
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.activity import Activity
+from soundranger_broker.bang import Bang, Heard, Place
 from soundranger_broker.faults import Fault
 from soundranger_broker.geodesy import Frame
 from soundranger_broker.given import Given
 from soundranger_broker.location import Medium
 from soundranger_broker.pathmemory import PathMemory
 from soundranger_broker.paths import ALIKE_M
-from soundranger_broker.window import Bang, Heard, Place
 
 # Where no node knows its temperature: temperate air, and a wide prior.
 UNKNOWN_TEMPERATURE_C, UNKNOWN_TEMPERATURE_SIGMA_K = 12.0, 9.0

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from soundranger_broker import air
+from soundranger_broker.bang import Bang
 from soundranger_broker.geodesy import Frame
 from soundranger_broker.given import Given
 from soundranger_broker.location import Medium, locate
-from soundranger_broker.window import Bang
 
 NOW_NS = 1_767_225_600_000_000_000
 HOUR_NS = 3_600_000_000_000
