@@ -136,6 +136,7 @@ class Window:
             snr_db=np.array([one.detection.snr_db for one in self.heard]),
             medium=self.medium.mean,
             precision=self.medium.precision,
+            log_shares=np.log(self.given.path_shares),
             log_prior=math.log(self.given.bangs_per_hour_km2 / 3600.0 / 1e6),
             low=self.nodes[:, :2].min(axis=0),
             high=self.nodes[:, :2].max(axis=0),
@@ -153,7 +154,8 @@ class Window:
         picked = chosen[chosen >= 0]
         times_s, sigmas_s = self.arrivals.times_s[picked], self.evidence.sigmas_s[picked]
         ground = height_prior(self.nodes)
-        location = locate(self.evidence.places[picked], times_s, sigmas_s, self.medium, point, ground)
+        places, shares = self.evidence.places[picked], self.given.path_shares
+        location = locate(places, times_s, sigmas_s, self.medium, point, ground, shares)
         missed = scoring.should_have_heard(self.scene, location.theta, chosen >= 0)
         return Bang(
             heard=tuple(self.heard[i] for i in picked),
