@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 import worlds
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.association import Associator
+from soundranger_broker.bang import Bang
 from soundranger_broker.events import event_id, to_event
 from soundranger_broker.geodesy import Frame
 from soundranger_broker.warm import warm_up
-from soundranger_broker.window import Bang
 from soundranger_node.messages import Detection
 from soundranger_node.utc import NS_PER_S
 

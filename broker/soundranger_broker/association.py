@@ -12,19 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from soundranger_broker.acoustics import speed_of_sound_mps
+from soundranger_broker.bang import MIN_NODES, Bang, Heard, Place
 from soundranger_broker.clutter import ClutterModel
 from soundranger_broker.coincidence import is_coincidence
 from soundranger_broker.faults import Fault
 from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Learner
 from soundranger_broker.search import AGAIN_S
-from soundranger_broker.window import (
-    MAX_RANGE_M,
-    MIN_NODES,
-    Bang,
-    Heard,
-    Place,
-    Window,
-)
+from soundranger_broker.window import MAX_RANGE_M, Window
 from soundranger_node.messages import Detection
 
 # Firing times are decided this many seconds at a time, on a grid of whole seconds.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from soundranger_broker.window import Bang, Heard
+from soundranger_broker.bang import Bang, Heard
 
 # Reports this near in time are of one moment: clocks and onsets differ by less, and sound goes two metres.
 MOMENT_NS = 5_000_000

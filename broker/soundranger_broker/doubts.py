@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from soundranger_broker import words
+from soundranger_broker.bang import MIN_NODES, Bang
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.location import ellipse95
-from soundranger_broker.window import MIN_NODES, Bang
 
 # An arrival is used where the location rests on it at least half.
 USED_WEIGHT = 0.5

@@ -4,9 +4,9 @@ import hashlib
 import math
 from datetime import UTC, datetime
 
+from soundranger_broker.bang import Bang
 from soundranger_broker.doubts import USED_WEIGHT, doubts
 from soundranger_broker.location import ellipse95
-from soundranger_broker.window import Bang
 from soundranger_node.messages import MAX_ALTERNATIVES, Alternative, Arrival, Ellipse, Event, EventStatus
 from soundranger_node.utc import NS_PER_S
 

@@ -1,4 +1,4 @@
-"""Learning: what settled bangs teach about the air and the nodes, for the looks that follow."""
+"""Learning: what settled bangs teach about the air, the paths and the nodes, for the looks that follow."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -8,13 +8,14 @@ import numpy as np
 from soundranger_broker import air, offsets
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.activity import Activity
+from soundranger_broker.bang import Bang, Heard, Place
 from soundranger_broker.faults import Fault
 from soundranger_broker.geodesy import Frame
 from soundranger_broker.given import Given
 from soundranger_broker.location import Medium
+from soundranger_broker.patherrors import PathErrors
 from soundranger_broker.pathmemory import PathMemory
 from soundranger_broker.paths import ALIKE_M
-from soundranger_broker.window import Bang, Heard, Place
 
 # Where no node knows its temperature: temperate air, and a wide prior.
 UNKNOWN_TEMPERATURE_C, UNKNOWN_TEMPERATURE_SIGMA_K = 12.0, 9.0
@@ -38,7 +39,8 @@ class Learner:
 
     def __init__(self) -> None:
         self._paths = PathMemory()
-        self._air: air.Air | None = None
+        self._airs: tuple[air.Air, ...] = ()
+        self._path_errors = PathErrors()
         self._offsets = offsets.OffsetMemory()
         self._activity = Activity()
         self._teachers: deque[tuple[Place, int]] = deque(maxlen=MOST_TEACHERS)
@@ -46,10 +48,9 @@ class Learner:
     def given(self, inside: Sequence[Heard]) -> Given:
         """Return what is known before a look at the arrivals `inside`."""
         time_ns = inside[0].detection.time_ns
-        stated = _weather(inside)
-        medium = stated if self._air is None else air.drifted(self._air, stated, time_ns).medium()
+        medium = air.medium(self._airs_at(time_ns, _weather(inside)))
         expected = self._activity.per_hour_km2(time_ns, _area_km2(inside))
-        return Given(medium, self._offsets.known(time_ns), expected)
+        return Given(medium, self._offsets.known(time_ns), expected, self._path_errors.shares)
 
     def observe(self, bang: Bang, unclaimed: Sequence[Heard]) -> Bang:
         """Learn from a settled bang, and the arrivals that no bang made; return it as what is known makes it."""
@@ -61,13 +62,18 @@ class Learner:
         return sharpened
 
     def _teach(self, bang: Bang, unclaimed: Sequence[Heard]) -> None:
-        """Learn of the air and the nodes from a bang at a place of its own."""
+        """Learn of the air, the paths and the nodes from a bang at a place of its own."""
         self._offsets.observe(bang, unclaimed)
         if air.tells_of_air(bang):
             self._teachers.append((_place(bang), bang.time_ns))
-            stated = _weather(bang.heard)
-            known = air.stated_air(stated, bang.time_ns) if self._air is None else self._air
-            self._air = air.learnt(air.drifted(known, stated, bang.time_ns), bang)
+            self._path_errors.observe(bang)
+            airs = self._airs_at(bang.time_ns, _weather(bang.heard))
+            self._airs = tuple(air.learnt(one, bang) for one in airs)
+
+    def _airs_at(self, time_ns: int, stated: Medium) -> tuple[air.Air, ...]:
+        """Return what is known of the air at a time, for calm and for changeable weather."""
+        airs = self._airs or air.stated_airs(stated, time_ns)
+        return tuple(air.drifted(one, stated, time_ns) for one in airs)
 
     def _is_elsewhere(self, bang: Bang) -> bool:
         """Say whether nothing was lately learnt from a bang nearby."""

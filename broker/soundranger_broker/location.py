@@ -8,6 +8,7 @@ late or not, the covariance comes from `sampling`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,6 +41,8 @@ from soundranger_broker.starts import (
     outside_m,
 )
 
+# Each path error of the grid is as likely as the next where nothing is known.
+ANY_PATH = tuple([1.0 / len(PATH_SIGMAS_S)] * len(PATH_SIGMAS_S))
 # chi-square of two degrees of freedom at 95 %: the squared Mahalanobis radius of the 95 % ellipse.
 CHI2_95_2D = -2.0 * math.log(0.05)
 # Two equations cannot hold three unknowns.
@@ -98,11 +101,12 @@ class Medium:
 class Location:
     """A located bang: the mean over path errors of (east m, north m, time s, speed, wind east, wind north).
 
-    `covariance` is (6, 6) in the same order, about `theta`; `up_m` and `up_sigma_m` the height and its standard deviation;
+    `covariance` is (6, 6) in the same order, about `theta`; `up_m` and `up_sigma_m` the height and its sigma;
     `residuals_s` (n,) positive where an arrival is late; `weights` (n,) from 0 (an outlier) to 1; `log_evidence` is the
     log density of the arrivals, integrated over all unknowns, when every place (m^2) and time (s) has prior density 1.
     `alternatives` (k, 3) are other places that explain the arrivals: east m, north m, and the share of the probability
-    that lies there; what they leave of 1 is the share of the place given.
+    that lies there; what they leave of 1 is the share of the place given. `path_shares` (g,) is how likely each path
+    error of `PATH_SIGMAS_S` is.
     """
 
     theta: Floats
@@ -115,6 +119,7 @@ class Location:
     path_sigma_s: float
     log_evidence: float
     alternatives: Floats
+    path_shares: Floats
 
 
 def locate(
@@ -124,11 +129,13 @@ def locate(
     medium: Medium,
     start: Floats | None = None,
     height: Floats | None = None,
+    path_shares: Sequence[float] = ANY_PATH,
 ) -> Location:
     """Locate a bang from arrivals at `nodes` (n, 3) metres at `times_s` (n,) with standard deviations `sigmas_s` (n,).
 
     `start` is (east m, north m, time s) where the caller knows about where and when; otherwise the likeliest place is
     taken. `height` (4,) is what is known of the source's height, as in `solver.Problem`; otherwise `nodes` say it.
+    `path_shares` (g,) is how likely each of `PATH_SIGMAS_S` is beforehand.
 
     Raises:
         ValueError: fewer than three arrivals.
@@ -136,7 +143,8 @@ def locate(
     if len(times_s) < LEAST_ARRIVALS:
         raise ValueError("a place and a time need at least three arrivals")
     begin, ground = _NOTHING if start is None else start, _NOTHING if height is None else height
-    found = _locate(nodes, times_s, sigmas_s, medium.mean, medium.precision, ground, begin)
+    log_shares = np.log(np.asarray(path_shares))
+    found = _locate(nodes, times_s, sigmas_s, medium.mean, medium.precision, log_shares, ground, begin)
     theta, covariance = found[:2]
     up_sigma_m = math.sqrt(covariance[UP, UP])
     return Location(theta[:UP], covariance[:UP, :UP], float(theta[UP]), up_sigma_m, *found[2:])
@@ -234,8 +242,8 @@ def _follow(problem: Problem, point: Floats, found: Floats, values: Floats, coun
 
 
 @njit(cache=True, error_model="numpy")
-def average(problem: Problem, point: Floats) -> tuple[Floats, Floats, float, float]:
-    """Return mean (7,), covariance (7, 7), path sigma (s) and log evidence of the mixture over path errors.
+def average(problem: Problem, point: Floats) -> tuple[Floats, Floats, float, float, Floats]:
+    """Return mean (7,), covariance (7, 7), path sigma (s), log evidence and shares (g,) of the path errors' mixture.
 
     `point` is (east m, north m, time s), near the maximum.
     """
@@ -244,7 +252,7 @@ def average(problem: Problem, point: Floats) -> tuple[Floats, Floats, float, flo
 
 
 @njit(cache=True, error_model="numpy")
-def _average(problem: Problem, start: Floats, memory: Scratch) -> tuple[Floats, Floats, float, float]:
+def _average(problem: Problem, start: Floats, memory: Scratch) -> tuple[Floats, Floats, float, float, Floats]:
     """Return what `average` does from a start (7,). Each path error is integrated over by Laplace's method."""
     grid = len(PATH_SIGMAS_S)
     thetas, informations = np.empty((grid, UNKNOWNS)), np.empty((grid, UNKNOWNS, UNKNOWNS))
@@ -253,11 +261,12 @@ def _average(problem: Problem, start: Floats, memory: Scratch) -> tuple[Floats, 
     best, last = -np.inf, grid
     for k in range(grid - 1, -1, -1):
         value = maximise(problem, PATH_SIGMAS_S[k], theta, memory)
-        shares[k] = value - 0.5 * log_determinant(problem, memory.information, memory)
+        value -= 0.5 * log_determinant(problem, memory.information, memory)
+        shares[k] = value + problem.log_shares[k]
         thetas[k], informations[k] = theta, memory.information
         last, best = k, max(best, shares[k])
-        # Narrower still explains them worse still.
-        if shares[k] < best - NEGLIGIBLE_LOG:
+        # Narrower still explains them worse still, however likely it was beforehand.
+        if value < best - NEGLIGIBLE_LOG:
             break
     shares[last:] = np.exp(shares[last:] - best)
     total = shares.sum()
@@ -276,8 +285,8 @@ def _average(problem: Problem, start: Floats, memory: Scratch) -> tuple[Floats, 
             for b in range(UNKNOWNS):
                 apart = (thetas[k, a] - mean[a]) * (thetas[k, b] - mean[b])
                 covariance[a, b] += shares[k] * (one[a, b] + apart)
-    log_evidence = best + math.log(total / grid) + _log_prior_constant(problem)
-    return mean, covariance, math.sqrt(path_variance), log_evidence
+    log_evidence = best + math.log(total) + _log_prior_constant(problem)
+    return mean, covariance, math.sqrt(path_variance), log_evidence, shares
 
 
 @njit(cache=True, error_model="numpy")
@@ -310,33 +319,34 @@ def _locate(
     sigmas_s: Floats,
     medium: Floats,
     precision: Floats,
+    log_shares: Floats,
     height: Floats,
     start: Floats,
-) -> tuple[Floats, Floats, Floats, Floats, Floats, float, float, Floats]:
+) -> tuple[Floats, Floats, Floats, Floats, Floats, float, float, Floats, Floats]:
     """Return the fields of a `Location`, the height among the unknowns; an empty `height` or `start` is none."""
     ground = height if len(height) > 0 else height_prior(nodes)
-    problem = Problem(nodes, times_s, sigmas_s, ground, medium, precision)
+    problem = Problem(nodes, times_s, sigmas_s, ground, medium, precision, log_shares)
     memory = scratch()
     known = len(start) > 0
     found, values, count = _maxima(problem, start, memory)
     least = (values[0] if known else values[:count].max()) - NEGLIGIBLE_LOG
-    main, path_sigma_s = -1, 0.0
+    main, path_sigma_s, path_shares = -1, 0.0, np.exp(log_shares)
     theta, covariance = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
     places, evidences = np.empty((count, 3)), np.full(count, -np.inf)
     for k in range(count):
         if values[k] < least:
             continue
-        mean, spread, path, evidence = _average(problem, found[k], memory)
+        mean, spread, path, evidence, shares = _average(problem, found[k], memory)
         evidence -= outside_m(nodes, mean) / OUTSIDE_FALL_M
         places[k], evidences[k] = mean[:3], evidence
         if (k == 0) if known else (main < 0 or evidence > evidences[main]):
-            main, theta, covariance, path_sigma_s = k, mean, spread, path
+            main, theta, covariance, path_sigma_s, path_shares = k, mean, spread, path, shares
     log_evidence = evidences[main] + outside_m(nodes, theta) / OUTSIDE_FALL_M
     alternatives = _alternatives(places, evidences, main)
     if ambiguous(problem, theta, path_sigma_s, memory):
         covariance, path_sigma_s = moments(problem, theta, covariance, path_sigma_s, alternatives, memory)
     residuals, weights, distances = _residuals(problem, theta, path_sigma_s)
-    return theta, covariance, residuals, weights, distances, path_sigma_s, log_evidence, alternatives
+    return theta, covariance, residuals, weights, distances, path_sigma_s, log_evidence, alternatives, path_shares
 
 
 @njit(cache=True, error_model="numpy")

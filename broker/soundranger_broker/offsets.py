@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from soundranger_broker.acoustics import travel_time_s
+from soundranger_broker.bang import MIN_NODES, Bang, Heard
 from soundranger_broker.faults import Fault
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.given import RIGHT, Offset
 from soundranger_broker.paths import travel_slopes
 from soundranger_broker.solver import CORE_SHARE, FLOOR_SHARE, LATE_MEAN_S, LATE_SHARE
-from soundranger_broker.window import MIN_NODES, Bang, Heard
 
 # Offsets are looked for up to this: the times of a node that is off by more fit nothing, and are refused as chance.
 MOST_S = 1.0

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from soundranger_broker.acoustics import travel_time_s
+from soundranger_broker.bang import MIN_NODES, Bang, Place
 from soundranger_broker.given import RIGHT
 from soundranger_broker.paths import Arrivals, Fit, Paths, expected, learnt, locate_along, unknown
-from soundranger_broker.window import MIN_NODES, Bang, Place
 
 # Bangs from one place are located, each for itself, to about this of each other beside what their ellipses say ...
 REACH_M = 10.0

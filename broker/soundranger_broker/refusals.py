@@ -12,10 +12,10 @@ import numpy as np
 
 from soundranger_broker import words
 from soundranger_broker.acoustics import speed_of_sound_mps
+from soundranger_broker.bang import MIN_NODES, Bang
 from soundranger_broker.events import name_of
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.location import Medium, locate
-from soundranger_broker.window import MIN_NODES, Bang
 from soundranger_node.messages import Detection, Refusal
 from soundranger_node.utc import NS_PER_S
 

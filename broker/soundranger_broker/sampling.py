@@ -225,14 +225,16 @@ def _shares(pool: Pool, count: int) -> Floats:
 
 
 @njit(cache=True, error_model="numpy")
-def _needed(pool: Pool, count: int) -> Floats:
-    """Return the path errors (s) of the grid that explain the arrivals well enough to matter."""
+def _needed(pool: Pool, count: int) -> Ints:
+    """Return which path errors of the grid explain the arrivals well enough to matter."""
     needed = np.zeros(len(PROPOSED_S), dtype=np.bool_)
+    # The widest of the grid always counts: what is wider yet is proposed only.
+    needed[len(PATH_SIGMAS_S) - 1] = True
     best = pool.logs[:count].max()
     for k in range(count):
         if pool.logs[k] > best - NEGLIGIBLE_LOG:
             needed[pool.paths[k]] = True
-    return PATH_SIGMAS_S[needed[: len(PATH_SIGMAS_S)]]
+    return np.flatnonzero(needed[: len(PATH_SIGMAS_S)])
 
 
 @njit(cache=True, error_model="numpy")
@@ -272,9 +274,10 @@ def _log_proposal(pool: Pool, shares: Floats, point: Floats) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _log_target(problem: Problem, theta: Floats, paths_s: Floats, memory: Scratch) -> tuple[float, float]:
-    """Return the log posterior of `theta` (7,), but for a constant, and the mean square of the path errors (s^2)."""
+def _log_target(problem: Problem, theta: Floats, paths: Ints, memory: Scratch) -> tuple[float, float]:
+    """Return the log posterior of `theta` (7,), but for a constant, and the mean square of its path errors (s^2)."""
     count, shares = len(problem.times_s), len(LATE_SHARES)
+    paths_s = PATH_SIGMAS_S[paths]
     residuals = np.empty(count)
     for i in range(count):
         residuals[i] = problem.times_s[i] - path_time_s(theta, problem.nodes, i, memory.row)
@@ -290,6 +293,6 @@ def _log_target(problem: Problem, theta: Floats, paths_s: Floats, memory: Scratc
                     logs[k, s] += math.log(products[s])
                     products[s] = 1.0
     best = logs.max()
-    weights = np.exp(logs - best).sum(axis=1)
+    weights = np.exp(logs - best + problem.log_shares[paths].reshape(-1, 1)).sum(axis=1)
     prior = add_priors(problem, theta, memory.gradient, memory.information)
     return best + math.log(weights.sum()) + prior, float(weights @ (paths_s * paths_s)) / weights.sum()

@@ -82,8 +82,8 @@ class Scene(NamedTuple):
 class Evidence(NamedTuple):
     """What weighs a hypothesis: of the arrivals, place (m, 3), stated sigma, log clutter rate and SNR (m,).
 
-    `medium` and `precision` as in `solver.Problem`; `log_prior` of a bang at a place and time (m^-2 s^-1) inside the
-    box from `low` to `high` (2,), falling by e with every `fall_m` outside it; `least_log_odds` to be taken.
+    `medium`, `precision` and `log_shares` as in `solver.Problem`; `log_prior` of a bang at a place and time (m^-2 s^-1)
+    inside the box from `low` to `high` (2,), falling by e with every `fall_m` outside it; `least_log_odds` to be taken.
     """
 
     places: Floats
@@ -92,6 +92,7 @@ class Evidence(NamedTuple):
     snr_db: Floats
     medium: Floats
     precision: Floats
+    log_shares: Floats
     log_prior: float
     low: Floats
     high: Floats
@@ -304,8 +305,9 @@ def weigh(evidence: Evidence, arrivals: Arrivals, point: Floats, chosen: Ints, h
         height_prior(evidence.places[picked]),
         evidence.medium,
         evidence.precision,
+        evidence.log_shares,
     )
-    mean, _, _, log_evidence = average(problem, point)
+    mean, _, _, log_evidence, _ = average(problem, point)
     outside = np.maximum(np.maximum(evidence.low - mean[:2], mean[:2] - evidence.high), 0.0)
     log_prior = evidence.log_prior - np.sqrt(np.sum(outside**2)) / evidence.fall_m
     east, north = evidence.places[picked, 0] - mean[0], evidence.places[picked, 1] - mean[1]

@@ -32,7 +32,8 @@ class Problem(NamedTuple):
 
     `nodes` (n, 3) metres, `times_s` and `sigmas_s` (n,); `height` (4,) is a plane, up = height[0] + height[1] east +
     height[2] north (m), and the standard deviation (m) of the source's height around it; `medium` (3,) and `precision`
-    (3, 3) are mean and inverse covariance of (speed of sound, wind east, wind north), m/s.
+    (3, 3) are mean and inverse covariance of (speed of sound, wind east, wind north), m/s; `log_shares` (g,) the
+    logarithm of how likely each path error of the grid is beforehand.
     """
 
     nodes: Floats
@@ -41,6 +42,7 @@ class Problem(NamedTuple):
     height: Floats
     medium: Floats
     precision: Floats
+    log_shares: Floats
 
 
 class Scratch(NamedTuple):

@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 
 from soundranger_broker import words
+from soundranger_broker.bang import Bang
 from soundranger_broker.events import event_id, to_event
 from soundranger_broker.geodesy import Frame
 from soundranger_broker.location import CHI2_95_2D
-from soundranger_broker.window import Bang
 from soundranger_node.messages import Event, EventStatus
 
 # Two looks at the same bang share at least this many of the arrivals that each rests on.

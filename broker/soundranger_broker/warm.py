@@ -5,7 +5,7 @@ import numpy as np
 from soundranger_broker import scoring, search
 from soundranger_broker.backprojection import Region
 from soundranger_broker.levels import MEASURES
-from soundranger_broker.location import Medium, locate
+from soundranger_broker.location import ANY_PATH, Medium, locate
 
 # A square of four nodes, a kilometre across.
 _NODES_M = np.array([[0.0, 0.0, 0.0], [1000.0, 0.0, 0.0], [0.0, 1000.0, 0.0], [1000.0, 1000.0, 0.0]])
@@ -35,6 +35,7 @@ def warm_up() -> None:
         snr_db=np.full(count, 30.0),
         medium=medium.mean,
         precision=medium.precision,
+        log_shares=np.log(ANY_PATH),
         log_prior=-20.0,
         low=np.zeros(2),
         high=np.full(2, 1000.0),

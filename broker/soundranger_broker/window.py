@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from soundranger_broker import scoring, search
 from soundranger_broker.backprojection import Region
+from soundranger_broker.bang import MIN_NODES, Bang, Heard, Place
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.given import RIGHT, Given
 from soundranger_broker.levels import MEASURES
-from soundranger_broker.location import Location, locate
+from soundranger_broker.location import locate
 from soundranger_broker.starts import height_prior
 from soundranger_node.messages import Detection
 
@@ -27,57 +28,12 @@ OUTSIDE_FALL_M = 300.0
 # Search and location date a bang apart by up to this: one that the search puts before the epoch, and the location in
 # the span before it put after, would else belong to no span.
 EDGE_S = 0.05
-# Three arrivals have two solutions, and agree with nearly any: they make no event.
-MIN_NODES = 4
 # A search is not pursued below this score: with places and times weighed in, it could not be likelier than clutter.
 LEAST_SCORE = 13.0
 # Where a bang is expected, a lower score can do.
 LEAST_SCORE_AGAIN = 8.0
 # Better than clutter by e^2: of those at the border, one in eight is false.
 LEAST_LOG_ODDS = 2.0
-# Latitude and longitude (WGS84 degrees) and height (m).
-Place = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A detection as evidence: the error of its time, with that of its place in it, and the clutter rate there."""
-
-    detection: Detection
-    sigma_s: float
-    clutter_hz: float
-
-
-@dataclass(frozen=True)
-class Bang:
-    """A hypothesis that was taken: the arrivals, where they put the bang, and the log odds that there was one.
-
-    `location.theta` holds the time in seconds after `epoch_ns`; `silent` are nodes likely to have heard it;
-    `given` is what the location rests on beside the arrivals.
-    """
-
-    heard: tuple[Heard, ...]
-    location: Location
-    epoch_ns: int
-    source_up_m: float
-    log_odds: float
-    silent: tuple[str, ...]
-    frame: Frame
-    given: Given
-
-    @property
-    def time_ns(self) -> int:
-        """The UTC of the bang."""
-        return self.epoch_ns + round(float(self.location.theta[2]) * 1e9)
-
-    def within(self, frame: Frame) -> "Bang":
-        """Return the bang with its place in another frame; its covariance stays in the axes of the old one."""
-        if frame == self.frame:
-            return self
-        theta = self.location.theta.copy()
-        lat, lon, alt_m = self.frame.to_geodetic(float(theta[0]), float(theta[1]), self.source_up_m)
-        theta[0], theta[1], up_m = frame.to_enu(lat, lon, alt_m)
-        return replace(self, location=replace(self.location, theta=theta), source_up_m=float(up_m), frame=frame)
 
 
 @dataclass(frozen=True)
@@ -180,6 +136,7 @@ class Window:
             snr_db=np.array([one.detection.snr_db for one in self.heard]),
             medium=self.medium.mean,
             precision=self.medium.precision,
+            log_shares=np.log(self.given.path_shares),
             log_prior=math.log(self.given.bangs_per_hour_km2 / 3600.0 / 1e6),
             low=self.nodes[:, :2].min(axis=0),
             high=self.nodes[:, :2].max(axis=0),
@@ -197,7 +154,8 @@ class Window:
         picked = chosen[chosen >= 0]
         times_s, sigmas_s = self.arrivals.times_s[picked], self.evidence.sigmas_s[picked]
         ground = height_prior(self.nodes)
-        location = locate(self.evidence.places[picked], times_s, sigmas_s, self.medium, point, ground)
+        places, shares = self.evidence.places[picked], self.given.path_shares
+        location = locate(places, times_s, sigmas_s, self.medium, point, ground, shares)
         missed = scoring.should_have_heard(self.scene, location.theta, chosen >= 0)
         return Bang(
             heard=tuple(self.heard[i] for i in picked),

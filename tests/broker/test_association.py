@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soundranger_broker.association import Associator
-from soundranger_broker.window import Bang
+from soundranger_broker.bang import Bang
 from soundranger_node.messages import Detection
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from soundranger_broker.association import Associator
-from soundranger_broker.window import Bang
+from soundranger_broker.bang import Bang
 from soundranger_node.messages import Detection
 
 if TYPE_CHECKING:

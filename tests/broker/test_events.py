@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from soundranger_broker.bang import Bang, Heard
 from soundranger_broker.events import MOST_PROBABILITY, event_id, to_event
 from soundranger_broker.geodesy import Frame
 from soundranger_broker.given import Given, Offset
 from soundranger_broker.incidents import MOST_DISTANCE_M, MOST_EVENTS, MOST_PAUSE_NS, IncidentBook
-from soundranger_broker.location import Location, Medium
+from soundranger_broker.location import ANY_PATH, Location, Medium
 from soundranger_broker.tracking import Tracker, worth_telling
-from soundranger_broker.window import Bang, Heard
 from soundranger_node.messages import EVENT, INCIDENT, Event
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def a_bang(
         path_sigma_s=0.001,
         log_evidence=1.0,
         alternatives=np.zeros((0, 3)),
+        path_shares=np.array(ANY_PATH),
     )
     return Bang(
         heard=tuple(Heard(one, 0.001, 0.02) for one in heard),

@@ -12,6 +12,7 @@ from tests.broker.conftest import Town
 
 from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.association import Associator
+from soundranger_broker.bang import Bang
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.location import CHI2_95_2D, Medium
 from soundranger_broker.pathmemory import MOST_SPOTS, PathMemory
@@ -26,7 +27,6 @@ from soundranger_broker.paths import (
     travel_slopes,
     unknown,
 )
-from soundranger_broker.window import Bang
 
 MEDIUM = Medium(335.0, 1.8, 2.5)
 PATH_SIGMA_S, REPEAT_SIGMA_S = 0.008, 0.001

@@ -7,13 +7,14 @@ import pytest
 
 from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.geodesy import Floats
-from soundranger_broker.location import CHI2_95_2D, Medium, average, locate
+from soundranger_broker.location import ANY_PATH, CHI2_95_2D, Medium, average, locate
 from soundranger_broker.sampling import DESIGN, PLACE_TIME, ambiguous, moments
 from soundranger_broker.solver import Problem, scratch
 from soundranger_broker.starts import height_prior
 
 AIR = Medium(340.0, 0.6, 1.0)
 NOWHERE = np.empty((0, 3))
+ANY = np.log(ANY_PATH)
 
 
 def a_bang(rng: np.random.Generator, count: int, late_s: float = 0.0) -> tuple[Problem, Floats]:
@@ -22,7 +23,7 @@ def a_bang(rng: np.random.Generator, count: int, late_s: float = 0.0) -> tuple[P
     place = np.array([*rng.uniform(200.0, 800.0, 2), 5.0])
     times_s = travel_time_s(nodes - place, AIR.speed_mps, 0.0, 0.0) + rng.normal(0.0, 0.001, count)
     times_s[0] += late_s
-    return Problem(nodes, times_s, np.full(count, 0.001), height_prior(nodes), AIR.mean, AIR.precision), place
+    return Problem(nodes, times_s, np.full(count, 0.001), height_prior(nodes), AIR.mean, AIR.precision, ANY), place
 
 
 def test_the_design_is_centred_and_the_air_in_it_is_normal() -> None:
@@ -37,7 +38,7 @@ def test_with_arrivals_to_spare_sampling_says_what_laplaces_method_says() -> Non
     ratios = []
     for _ in range(40):
         problem, place = a_bang(rng, 14)
-        mean, covariance, path_sigma_s, _ = average(problem, np.array([*place[:2], 0.0]))
+        mean, covariance, path_sigma_s, *_ = average(problem, np.array([*place[:2], 0.0]))
         sampled = moments(problem, mean, covariance, path_sigma_s, NOWHERE, scratch())[0]
         ratios.append((np.linalg.det(sampled[:2, :2]) / np.linalg.det(covariance[:2, :2])) ** 0.25)
     assert float(np.median(ratios)) == pytest.approx(1.0, abs=0.1)
@@ -49,7 +50,7 @@ def test_clean_arrivals_to_spare_are_not_ambiguous_and_few_or_one_a_little_late_
         said = []
         for _ in range(30):
             problem, place = a_bang(rng, count, late_s)
-            mean, _, path_sigma_s, _ = average(problem, np.array([*place[:2], 0.0]))
+            mean, _, path_sigma_s, *_ = average(problem, np.array([*place[:2], 0.0]))
             said.append(ambiguous(problem, mean, path_sigma_s, scratch()))
         assert np.mean(said) > 0.9 if expected else np.mean(said) < 0.2
 

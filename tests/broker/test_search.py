@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from soundranger_broker import scoring, search
 from soundranger_broker.backprojection import Region, parts, roots, runs, tables_of, votes_of
 from soundranger_broker.levels import MEASURES
-from soundranger_broker.location import Medium
+from soundranger_broker.location import ANY_PATH, Medium
 
 Floats = NDArray[np.float64]
 SPEED_MPS = 340.0
@@ -49,6 +49,7 @@ def evidence_of(nodes: Floats, arrivals: scoring.Arrivals, least_log_odds: float
         snr_db=np.full(len(owner), 20.0),
         medium=MEDIUM.mean,
         precision=MEDIUM.precision,
+        log_shares=np.log(ANY_PATH),
         log_prior=math.log(4.0 / 3600 / 1e6),
         low=nodes.min(axis=0),
         high=nodes.max(axis=0),

@@ -67,7 +67,7 @@ def a_problem(seed: int, sigma_s: float = 0.002) -> tuple[Problem, Floats]:
     truth = np.array([*rng.uniform(0, 900, 2), 0.3, 341.0, 1.0, -2.0, 2.0])
     times = predict(truth)[0] + rng.normal(0, sigma_s, len(NODES))
     medium, precision = np.array([340.0, 0.0, 0.0]), np.diag([0.25, 0.16, 0.16])
-    return Problem(NODES, times, np.full(len(NODES), sigma_s), HEIGHT, medium, precision), truth
+    return Problem(NODES, times, np.full(len(NODES), sigma_s), HEIGHT, medium, precision, np.zeros(1)), truth
 
 
 def gaussian_hz(residual_s: float, sigma_s: float) -> float:

@@ -26,7 +26,9 @@ def exact(nodes: Floats, place: Floats, time_s: float = 0.4) -> Problem:
     """Return the arrivals of a bang on level ground, without noise."""
     times = time_s + np.linalg.norm(nodes[:, :2] - place, axis=1) / SPEED_MPS
     height = np.array([0.0, 0.0, 0.0, 2.0])
-    return Problem(nodes, times, np.full(len(nodes), 1e-3), height, np.array([SPEED_MPS, 0.0, 0.0]), np.eye(3))
+    return Problem(
+        nodes, times, np.full(len(nodes), 1e-3), height, np.array([SPEED_MPS, 0.0, 0.0]), np.eye(3), np.zeros(1)
+    )
 
 
 def a_network(seed: int, count: int) -> tuple[Floats, Floats]:
