@@ -234,5 +234,5 @@ def _chance(likeliest: Refused | None) -> str:
     chance = "chance does so, too, in this noise"
     if likeliest is None:
         return chance
-    known, needed = probability_of(likeliest.log_odds), probability_of(LEAST_LOG_ODDS)
-    return f"{chance}: it is a bang with a probability of {known:.0%}, and {needed:.0%} are needed"
+    known, needed = (words.percent(probability_of(odds)) for odds in (likeliest.log_odds, LEAST_LOG_ODDS))
+    return f"{chance}: it is a bang with a probability of {known}, and {needed} are needed"

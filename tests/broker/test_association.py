@@ -147,7 +147,7 @@ def test_three_nodes_make_no_bang_and_four_do(town: "Town") -> None:
 
 def test_what_was_not_likely_enough_is_told_once_when_its_step_is_settled(town: "Town") -> None:
     associator = aware(town)
-    for one in sorted(town.chatter(np.random.default_rng(21), 60.0, 4.0), key=lambda one: one.time_ns):
+    for one in town.chatter(np.random.default_rng(2), 40.0, 20.0):
         associator.add(one)
     associator.glance()
     assert associator.refused() == []

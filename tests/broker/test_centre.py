@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -386,12 +387,16 @@ def test_a_broker_that_goes_amid_events_and_comes_back_loses_and_doubles_none(
         on_news=lambda item: told.append(item) if isinstance(item, Event) else None,
     )
     centre.start(PATIENCE_S)
+
+    def located(place: tuple[float, float]) -> bool:
+        return any(off_m(town, event, *place) < 20.0 for event in told)
+
     with nodes_of(address) as nodes:
         for place in places:
             heard = a_shot_now(town, *place)
             for one in heard[:5]:
                 nodes.report(one)
-            eventually(lambda place=place: any(off_m(town, event, *place) < 20.0 for event in told))
+            eventually(partial(located, place))
             mosquitto.kill()
             # What a node cannot deliver waits in its outbox; here, in the client.
             for one in heard[5:]:
