@@ -18,7 +18,7 @@ from soundranger_broker.coincidence import is_coincidence
 from soundranger_broker.faults import Fault
 from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Learner
 from soundranger_broker.search import AGAIN_S
-from soundranger_broker.window import MAX_RANGE_M, Window
+from soundranger_broker.window import MAX_RANGE_M, Refused, Window
 from soundranger_node.messages import Detection
 
 # Firing times are decided this many seconds at a time, on a grid of whole seconds.
@@ -47,6 +47,8 @@ LEAST_CREDIT = 2
 # More nodes than any network of this kind has: names that nobody stops must not fill the memory. Those without credit
 # make room for new ones.
 MOST_NODES = 5_000
+# Refused hypotheses that nobody fetches are not kept for ever: so many are of the last minute or so.
+MOST_REFUSED = 200
 # What a node said is remembered for this long: a minute before the oldest step that can be undecided.
 MEMORY_NS = 180_000_000_000
 
@@ -91,8 +93,8 @@ class Associator:
     """Finds the bangs in a stream of detections, with bounded memory.
 
     `know` tells of nodes (so that their silence counts), `add` of detections in time order; `settle` returns the bangs
-    that nothing to come can change, `glance` those that the detections so far suggest. `dropped` counts, by the reason,
-    the detections that were no evidence.
+    that nothing to come can change, `refused` what was not likely enough there, `glance` those that the detections so
+    far suggest. `dropped` counts, by the reason, the detections that were no evidence.
     """
 
     def __init__(self) -> None:
@@ -101,6 +103,7 @@ class Associator:
         self._taken: set[str] = set()
         self._settled: deque[Bang] = deque()
         self._step = 0
+        self._refused: deque[Refused] = deque(maxlen=MOST_REFUSED)
         self._learner = Learner()
         self.dropped: Counter[str] = Counter()
 
@@ -129,8 +132,9 @@ class Associator:
         """Return, in the order of time, the bangs of all steps whose arrivals cannot be later than `until_ns`."""
         bangs: list[Bang] = []
         while self._skip_to_next() and self._ready_ns() <= until_ns:
-            looked = self._associate(self._step, self._step + 1, self._waiting)
+            looked, refused = self._associate(self._step, self._step + 1, self._waiting)
             looked.sort(key=lambda bang: bang.time_ns)
+            self._refused += refused
             for one in (one.detection for bang in looked for one in bang.heard):
                 self._taken.add(one.id)
                 if one.node in self._nodes:
@@ -145,6 +149,12 @@ class Associator:
             while self._settled and self._settled[0].time_ns < (self._step * STEP_S - AGAIN_S - STEP_S) * 1e9:
                 self._settled.popleft()
         return sorted(bangs, key=lambda bang: bang.time_ns)
+
+    def refused(self) -> list[Refused]:
+        """Return the best hypotheses that steps settled since the last call did not find likely enough."""
+        refused = list(self._refused)
+        self._refused.clear()
+        return refused
 
     def glance(self, newcomers: Iterable[Detection] = ()) -> list[Bang]:
         """Return the bangs that the detections so far suggest and `settle` has not returned yet.
@@ -163,7 +173,7 @@ class Associator:
         if not waiting:
             return []
         last_step = math.floor(waiting[-1].detection.time_ns / 1e9 / STEP_S) + 1
-        looked = self._associate(max(self._step, last_step - GLANCE_STEPS), last_step, waiting)
+        looked, _ = self._associate(max(self._step, last_step - GLANCE_STEPS), last_step, waiting)
         return [self._learner.sharpen(bang) for bang in looked]
 
     def faults(self) -> Sequence[Fault]:
@@ -225,9 +235,10 @@ class Associator:
     def _ready_ns(self) -> int:
         return round(((self._step + 1) * STEP_S + _wait_s()) * 1e9)
 
-    def _associate(self, first_step: int, end_step: int, waiting: Iterable[Heard]) -> list[Bang]:
+    def _associate(self, first_step: int, end_step: int, waiting: Iterable[Heard]) -> tuple[list[Bang], list[Refused]]:
         """Return the bangs fired from `first_step` up to `end_step`, best first, in view of those shortly after.
 
+        The best of what was not likely enough comes second.
         An arrival well before the epoch belongs to an earlier step.
         """
         epoch_ns = round(first_step * STEP_S * 1e9)
@@ -240,14 +251,16 @@ class Associator:
             if earliest_ns <= heard.detection.time_ns < latest_ns and heard.detection.id not in self._taken
         ]
         if len({heard.detection.node for heard in inside}) < MIN_NODES:
-            return []
+            return [], []
         awake = {name: node for name, node in self._nodes.items() if node.awake(latest_ns)}
         lately = {name for name, node in awake.items() if node.reported(epoch_ns - HEARD_LATELY_NS, latest_ns)}
         places = {name: node.place for name, node in awake.items()}
         window = Window(inside, places, lately, epoch_ns, self._learner.given(inside))
         earlier = [bang for bang in self._settled if bang.time_ns >= epoch_ns - AGAIN_S * 1e9]
         found = window.bangs(span_s + OVERLAP_S, earlier)
-        return [bang for bang in found if bang.location.theta[2] < span_s and not is_coincidence(bang, inside)]
+        bangs = [bang for bang in found if bang.location.theta[2] < span_s and not is_coincidence(bang, inside)]
+        end_ns = round(end_step * STEP_S * 1e9)
+        return bangs, [one for one in window.refused if one.time_ns < end_ns]
 
 
 def _make_room(nodes: dict[str, Node]) -> bool:

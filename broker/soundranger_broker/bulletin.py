@@ -10,6 +10,7 @@ from soundranger_broker.locator import Locator, News
 from soundranger_node import __version__
 from soundranger_node.messages import (
     MAX_FAULTS,
+    MAX_PROBLEMS,
     MAX_REASONS,
     MAX_SHORT_TEXT,
     CentreStatus,
@@ -23,7 +24,10 @@ from soundranger_node.utc import NS_PER_S
 EVERY_NS = 30 * NS_PER_S
 # A fault whose size changes by this share is told at once.
 SIZE_SHARE = 0.2
-COMPILING = "compiling the locator (once, up to a minute); what nodes report meanwhile waits and is located then"
+# A node that jumped is named for so long, and so many of them.
+JUMP_TOLD_NS = 3_600 * NS_PER_S
+MOST_JUMPS = MAX_PROBLEMS - 1
+COMPILING = "Compiling the locator (once, up to a minute); what nodes report meanwhile waits and is located then."
 
 
 # By node and kind.
@@ -79,6 +83,7 @@ class Bulletin:
     _last_ns: int | None = None
     _last_faults: Faults = field(default_factory=dict)
     _compiling: bool = False
+    _jumps: dict[str, tuple[int, float]] = field(default_factory=dict)
     _changes: list[str] = field(default_factory=list)
 
     def note(self, item: News) -> None:
@@ -89,6 +94,15 @@ class Bulletin:
             self.told["events"] += 1
         elif isinstance(item, Event) and item.status == "retracted":
             self.told["retracted"] += 1
+
+    def jumped(self, node: str, by_m: float, now_ns: int) -> None:
+        """Take in that a node stands elsewhere than before; of each, the last jump is told."""
+        if node not in self._jumps:
+            self.repeat()
+        self._jumps.pop(node, None)
+        self._jumps[node] = now_ns, by_m
+        if len(self._jumps) > MOST_JUMPS:
+            del self._jumps[next(iter(self._jumps))]
 
     def will(self) -> CentreStatus:
         """Return what is to be said when the centre has gone."""
@@ -124,8 +138,16 @@ class Bulletin:
             wind_mps=None if medium is None else medium.wind_mps,
             wind_sigma_mps=None if medium is None else medium.wind_sigma_mps,
             faults=list(faults.values())[:MAX_FAULTS] or None,
-            problems=[COMPILING] if compiling else None,
+            problems=[*([COMPILING] if compiling else ()), *self._jumps_told(now_ns)] or None,
         )
+
+    def _jumps_told(self, now_ns: int) -> list[str]:
+        """Return a sentence for each node that jumped not long ago."""
+        self._jumps = {node: jump for node, jump in self._jumps.items() if now_ns - jump[0] < JUMP_TOLD_NS}
+        return [
+            words.sentence(f"node {node} jumped by {words.metres(by_m)} at {words.moment(time_ns)}")
+            for node, (time_ns, by_m) in self._jumps.items()
+        ]
 
     def changes(self) -> list[str]:
         """Return sentences, each once, about faults that were found or are gone."""

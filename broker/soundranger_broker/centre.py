@@ -88,6 +88,7 @@ class Centre:
         self._bulletin = Bulletin(locator, now_ns())
         self._may_look_s = 0.0
         self._stopping = threading.Event()
+        # Whether the broker has taken our subscriptions: from then on we miss nothing.
         self._connected = threading.Event()
         self._client = self._make_client()
         self._thread = threading.Thread(target=self._run, name="centre", daemon=True)
@@ -128,6 +129,7 @@ class Centre:
             client.username_pw_set(self._address.user, self._address.password)
         client.will_set(centre_topic(), CENTRE.encode(self._bulletin.will()), QOS, retain=True)
         client.on_connect = self._connect
+        client.on_subscribe = lambda *_: self._connected.set()
         client.on_disconnect = self._disconnect
         client.on_message = self._message
         return client
@@ -139,13 +141,13 @@ class Centre:
             _LOG.warning("the MQTT broker refuses the centre: %s", reason)
             return
         client.subscribe([(every_node("detection"), QOS), (every_node("status"), QOS)])
-        self._connected.set()
         # The broker may have told of our end, or forgotten what it kept.
         self._bulletin.repeat()
 
     def _disconnect(
         self, _client: Client, _data: Any, _flags: DisconnectFlags, reason: ReasonCode, _props: Properties | None
     ) -> None:
+        self._connected.clear()
         if not self._stopping.is_set():
             _LOG.warning("the MQTT broker has gone (%s); trying again", reason)
 
@@ -202,6 +204,7 @@ class Centre:
             if taken.dropped is not None:
                 self._say_once(topic.node, taken.dropped)
             if taken.moved_m is not None:
+                self._bulletin.jumped(topic.node, taken.moved_m, came_ns)
                 self._say_once(topic.node, f"has moved by {words.metres(taken.moved_m)}", "node %s %s")
             if taken.detection is not None:
                 acks[NodeTopic(topic.cell, topic.node, "ack")].append(taken.detection)

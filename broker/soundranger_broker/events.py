@@ -28,7 +28,7 @@ def name_of(time_ns: int, detection: str) -> str:
 
 def to_event(bang: Bang, name: str, revision: int, status: EventStatus) -> Event:
     """Return the event message of a bang, with the reasons to doubt it."""
-    probability = _probability(bang.log_odds)
+    probability = probability_of(bang.log_odds)
     theta, covariance = bang.location.theta, bang.location.covariance
     lat, lon, alt_m = bang.frame.to_geodetic(float(theta[0]), float(theta[1]), bang.source_up_m)
     semi_major_m, semi_minor_m, bearing_deg = ellipse95(covariance[:2, :2])
@@ -71,7 +71,7 @@ def to_event(bang: Bang, name: str, revision: int, status: EventStatus) -> Event
     )
 
 
-def _probability(log_odds: float) -> float:
+def probability_of(log_odds: float) -> float:
     """Return the probability that goes with log odds: never certainty."""
     return min(1.0 / (1.0 + math.exp(-min(max(log_odds, -50.0), 50.0))), MOST_PROBABILITY)
 

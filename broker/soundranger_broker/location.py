@@ -312,7 +312,7 @@ def _residuals(problem: Problem, theta: Floats, path_sigma_s: float) -> tuple[Fl
     return residuals, weights, distances
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _locate(
     nodes: Floats,
     times_s: Floats,

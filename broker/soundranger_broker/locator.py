@@ -64,6 +64,7 @@ class Locator:
         self.refusals.add(released)
         bangs = self.associator.settle(until_ns)
         self.refusals.claim(bangs)
+        self.refusals.weigh(self.associator.refused())
         decided_ns = self.associator.decided_ns(until_ns)
         news: list[News] = []
         for event in self.tracker.final(bangs, decided_ns):

@@ -12,10 +12,12 @@ import numpy as np
 
 from soundranger_broker import words
 from soundranger_broker.acoustics import speed_of_sound_mps
+from soundranger_broker.association import LEAST_SIGMA_S, MOST_REFUSED
 from soundranger_broker.bang import MIN_NODES, Bang
-from soundranger_broker.events import name_of
+from soundranger_broker.events import name_of, probability_of
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.location import Medium, locate
+from soundranger_broker.window import LEAST_LOG_ODDS, Refused
 from soundranger_node.messages import Detection, Refusal
 from soundranger_node.utc import NS_PER_S
 
@@ -58,6 +60,7 @@ class RefusalBook:
     refused: int = 0
     _pending: deque[Detection] = field(default_factory=deque)
     _loud: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=MOST_LOUD))
+    _weighed: deque[Refused] = field(default_factory=lambda: deque(maxlen=MOST_REFUSED))
     _spent: set[str] = field(default_factory=set)
     _direct: dict[str, deque[Detection]] = field(default_factory=dict)
     _told_ns: deque[int] = field(default_factory=deque)
@@ -73,6 +76,10 @@ class RefusalBook:
             for one in bang.heard:
                 self._spent.add(one.detection.id)
                 self._direct.setdefault(one.detection.node, deque()).append(one.detection)
+
+    def weigh(self, refused: Iterable[Refused]) -> None:
+        """Take in hypotheses that were weighed and not likely enough to be bangs."""
+        self._weighed.extend(refused)
 
     def refuse(self, decided_ns: int, medium: Medium | None = None) -> list[Refusal]:
         """Return refusals of groups that began before `decided_ns`, less the time that one can last.
@@ -100,9 +107,15 @@ class RefusalBook:
                 self._left_out += 1
                 continue
             self._told_ns.append(group[0].time_ns)
-            told.append(to_refusal(group, medium, self._left_out))
+            told.append(to_refusal(group, medium, self._left_out, self._likeliest(group)))
             self._left_out = 0
         return told
+
+    def _likeliest(self, group: list[Detection]) -> Refused | None:
+        """Return the likeliest hypothesis by which enough of a group for a bang are from one place, if there is any."""
+        own = {one.id for one in group}
+        rests = [one for one in self._weighed if len(own & {heard.detection.id for heard in one.heard}) >= MIN_NODES]
+        return max(rests, key=lambda one: one.log_odds, default=None)
 
     def _is_explained(self, one: Detection) -> bool:
         return one.id in self._spent or any(
@@ -152,11 +165,14 @@ def groups(near: Sequence[Detection], first: int) -> list[list[Detection]]:
     return found
 
 
-def to_refusal(group: Sequence[Detection], medium: Medium, left_out: int) -> Refusal:
-    """Return the refusal of a group, in the order of time, with the reason."""
+def to_refusal(group: Sequence[Detection], medium: Medium, left_out: int, likeliest: Refused | None = None) -> Refusal:
+    """Return the refusal of a group, in the order of time, with the reason.
+
+    `likeliest` is what the search made of it, where that was worth weighing.
+    """
     frame = Frame.amid([one.lat for one in group], [one.lon for one in group])
     places = frame.to_enu(*np.array([(one.lat, one.lon, one.alt_m) for one in group]).T)
-    point, reason = _explained(group, places, medium)
+    point, reason = _explained(group, places, medium, likeliest)
     lat, lon, _ = frame.to_geodetic(float(point[0]), float(point[1]))
     return Refusal(
         id=f"refused-{name_of(group[0].time_ns, group[0].id)}",
@@ -170,27 +186,54 @@ def to_refusal(group: Sequence[Detection], medium: Medium, left_out: int) -> Ref
     )
 
 
-def _explained(group: Sequence[Detection], places: Floats, medium: Medium) -> tuple[Floats, str]:
+def _explained(
+    group: Sequence[Detection], places: Floats, medium: Medium, likeliest: Refused | None
+) -> tuple[Floats, str]:
     """Return where a group points to, or else its middle, (east m, north m), and why it is no event."""
     middle: Floats = places[:, :2].mean(axis=0)
     many = words.number(len(group))
-    who = words.names([one.node for one in group])
-    when = words.moment(group[0].time_ns)
+    heard = f"{many} nodes ({words.names([one.node for one in group])}) heard something at {_when(group)}"
     if len(group) < MIN_NODES:
-        return middle, f"{many} nodes ({who}) heard something at {when}, {words.number(MIN_NODES)} are needed"
-    times_s = np.array([(one.time_ns - group[0].time_ns) / NS_PER_S for one in group])
-    sigmas_s = np.array([np.hypot(one.time_sigma_s, one.position_sigma_m / medium.speed_mps) for one in group])
-    found = locate(places, times_s, np.maximum(sigmas_s, 1e-4), medium)
-    off = np.abs(found.residuals_s)
-    heard = f"{many} nodes ({who}) heard something at {when}"
+        return middle, f"{heard}, {words.number(MIN_NODES)} are needed"
+    point, off = _fit(group, places, medium)
     if (off <= AGREE_S).all():
-        within = words.seconds(max(float(off.max()), 0.001))
-        return found.theta[:2], f"{heard} and agree on a place within {within}, but chance does so, too, in this noise"
+        return point, f"{heard} and agree on a place within {_within(off)}, but {_chance(likeliest)}"
     if len(group) > FEW_AGREE and (off > AGREE_S).sum() == 1:
         odd = int(off.argmax())
         size = words.seconds(float(off[odd]))
-        return found.theta[:2], (
+        return point, (
             f"{heard}, but only without {group[odd].node} do they agree on a place: its clock is off by {size}, "
             "or it heard something else"
         )
+    if likeliest is not None:
+        rests = {one.detection.id for one in likeliest.heard}
+        some = [number for number, one in enumerate(group) if one.id in rests]
+        who = words.names([group[number].node for number in some])
+        point, some_off = _fit([group[number] for number in some], places[some], medium)
+        return point, f"{heard}; {who} agree on a place within {_within(some_off)}, but {_chance(likeliest)}"
     return middle, f"{heard}, but not from one place: their times are off by up to {words.seconds(float(off.max()))}"
+
+
+def _when(group: Sequence[Detection]) -> str:
+    return words.moment(group[0].time_ns)
+
+
+def _within(off_s: Floats) -> str:
+    return words.seconds(max(float(off_s.max()), 0.001))
+
+
+def _fit(group: Sequence[Detection], places: Floats, medium: Medium) -> tuple[Floats, Floats]:
+    """Return the place (east m, north m) that explains arrivals best, and by how much they miss it, seconds."""
+    times_s = np.array([(one.time_ns - group[0].time_ns) / NS_PER_S for one in group])
+    sigmas_s = np.array([np.hypot(one.time_sigma_s, one.position_sigma_m / medium.speed_mps) for one in group])
+    found = locate(places, times_s, np.maximum(sigmas_s, LEAST_SIGMA_S), medium)
+    return found.theta[:2], np.abs(found.residuals_s)
+
+
+def _chance(likeliest: Refused | None) -> str:
+    """Return that chance makes such a group too, and how likely it is a bang all the same, where that was weighed."""
+    chance = "chance does so, too, in this noise"
+    if likeliest is None:
+        return chance
+    known, needed = (words.percent(probability_of(odds)) for odds in (likeliest.log_odds, LEAST_LOG_ODDS))
+    return f"{chance}: it is a bang with a probability of {known}, and {needed} are needed"

@@ -6,6 +6,9 @@ Another holds the solutions, with their scores; solutions at the top are weighed
 better than the likeliest of those, that is a bang, and its arrivals are taken out. That only lowers bounds and scores,
 so what was valued before is valued again only when it comes to the top, and nothing starts anew.
 
+Most bangs need no such proof: seeds (see `seeds`) lead to them at once, and what is likely beyond doubt is taken before
+any block is looked into. The blocks of what is left then have low bounds.
+
 There are several kinds of hypotheses: a bang anywhere, and one more round from each place where there was a bang. They
 differ in how likely they are beforehand, and in what levels say; a rank is a score with the former added.
 """
@@ -20,7 +23,8 @@ from numba import njit
 from soundranger_broker.backprojection import Block, Region, Tables, Votes, parts, roots, runs, tables_of, votes_of
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.levels import MEASURES, level_ratio
-from soundranger_broker.scoring import LEAF_M, Arrivals, Evidence, Ints, Scene, refine, weigh
+from soundranger_broker.scoring import LEAF_M, Arrivals, Evidence, Flags, Ints, Scene, refine, weigh
+from soundranger_broker.seeds import ground_of, seeds_of
 
 # Rank (negative), kind, how many bangs had been taken when it was valued, and a block (see `backprojection`).
 Open = tuple[float, int, int, Block]
@@ -34,6 +38,9 @@ SAME_SOLUTION_M, SAME_SOLUTION_S = 30.0, 0.035
 SCORE_SLACK = 4.0
 # After so many refinements for every second of firing time that led to nothing, what is left is a plateau of noise.
 FRUITLESS_PER_S = 75.0
+# A seed with these log odds or more is a bang, if no other seed makes a likelier one of its arrivals: e^10 to 1
+# outweighs the thousands of other ways to put the arrivals of a window together.
+SURE_LOG_ODDS = 10.0
 # Log odds of the best refused hypotheses are kept for this many.
 MOST_REFUSED = 5
 # After a bang, one more from the same place within the next seconds is as likely as not: so many a second ...
@@ -104,7 +111,8 @@ class State(NamedTuple):
     `votes`: for each kind, of what is alive. `visits`: points that were refined, or the
     result of it, with the number of the solution, in a list for every `SAME_SOLUTION_S` of firing time. `parked`:
     leaves that lead to a solution, with its number. `pool`: log odds and number of solutions that are likely enough.
-    `taken` and `refused`: the same of those that became bangs, and that were not likely enough.
+    `taken` and `refused`: the same of those that became bangs, and that were not likely enough. `places` (2,) that may
+    be followed by more rounds.
     """
 
     blocks: list[Open]
@@ -117,9 +125,10 @@ class State(NamedTuple):
     pool: list[tuple[float, int]]
     taken: list[tuple[float, int]]
     refused: list[tuple[float, int]]
+    places: list[Floats]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def find_bangs(
     scene: Scene, arrivals: Arrivals, evidence: Evidence, levels_db: Floats, known: Known, task: Task
 ) -> tuple[Found, Found]:
@@ -130,47 +139,106 @@ def find_bangs(
     """
     anywhere = Kind(arrivals, evidence, task.region, task.least_score)
     state, tables = _start(anywhere), tables_of(scene)
-    places = [known.places[0] for _ in range(0)]
     for k in range(len(known.places)):
-        places.append(known.places[k])
-        state.kinds.append(_again(anywhere, levels_db, known.levels_db[k], places[k], known.times_s[k], task))
-        state.votes.append(votes_of(state.kinds[-1].arrivals))
-    for k in range(len(state.kinds)):
-        _push_roots(state, k)
-    fruitless, most = 0, math.ceil(FRUITLESS_PER_S * task.region.extent[2])
+        _expect_more(state, levels_db, known.levels_db[k], known.places[k], known.times_s[k], task)
+    _sow(scene, tables, state, levels_db, task)
+    _push_roots(state, 0)
+    most = math.ceil(FRUITLESS_PER_S * task.region.extent[2])
+    while _take_next(scene, tables, state, levels_db, task, most, evidence.least_log_odds):
+        pass
+    return _gather(state, _inside(state), len(scene.nodes)), _gather(state, _best_refused(state), len(scene.nodes))
+
+
+@njit(cache=True)
+def _sow(scene: Scene, tables: Tables, state: State, levels_db: Floats, task: Task) -> None:
+    """Take the bangs beyond doubt that seeds lead to, until what is left yields no more of them.
+
+    Those fired after the region count: their arrivals are no evidence of anything earlier.
+    """
+    anywhere, min_nodes = state.kinds[0], task.min_nodes
+    ground = ground_of(scene, anywhere.arrivals, anywhere.evidence)
+    order = np.argsort(anywhere.arrivals.times_s)
+    before = -1
+    while len(state.taken) > before:
+        before = len(state.taken)
+        explained = _explained(state)
+        for first in order:
+            if anywhere.arrivals.alive[first] and not explained[first]:
+                points, count = seeds_of(scene, ground, first, anywhere.least_score)
+                for k in range(count):
+                    if _visited(state, 0, points[k, 0], points[k, 1], points[k, 2]) < 0:
+                        _refine(scene, state, 0, points[k].copy(), min_nodes)
+                        _mark(state, len(state.solutions) - 1, explained)
+        while _take_next(scene, tables, state, levels_db, task, 0, SURE_LOG_ODDS):
+            pass
+
+
+@njit(cache=True)
+def _explained(state: State) -> Flags:
+    """Return which arrivals (m,) have their place in a solution that may well be beyond doubt."""
+    explained = np.zeros(len(state.kinds[0].arrivals.alive), dtype=np.bool_)
+    for number in range(len(state.solutions)):
+        if _is_intact(state, number):
+            _mark(state, number, explained)
+    return explained
+
+
+@njit(cache=True)
+def _mark(state: State, number: int, explained: Flags) -> None:
+    """Set the flags (m,) of the arrivals of a solution that may well be beyond doubt."""
+    if number >= 0 and _rank(state, number) >= SURE_LOG_ODDS + SCORE_SLACK:
+        for i in state.solutions[number].chosen:
+            if i >= 0:
+                explained[i] = True
+
+
+@njit(cache=True)
+def _take_next(
+    scene: Scene, tables: Tables, state: State, levels_db: Floats, task: Task, most: int, least_log_odds: float
+) -> bool:
+    """Take the likeliest bang that there is; say whether there was one.
+
+    No block is looked into after `most` refinements that led to nothing.
+    """
+    fruitless = 0
     while True:
-        best = _likeliest(state)
+        best, log_odds = _likeliest(state)
         limit = _rank(state, best) - SCORE_SLACK if best >= 0 else -np.inf
         hope = -state.blocks[0][0] if len(state.blocks) > 0 and fruitless < most else -np.inf
         next_best = -state.solved[0][0] if len(state.solved) > 0 else -np.inf
-        if max(hope, next_best) > limit:
-            if hope > next_best:
-                fruitless += _look(scene, tables, state, task.min_nodes)
-            else:
-                fruitless += _weigh_next(scene, state, task.min_nodes)
-            continue
-        if best < 0:
+        if max(hope, next_best) <= limit:
             break
-        place = _take(state, arrivals, best)
-        fruitless = 0
-        if _is_new(places, place):
-            places.append(place)
-            solution = state.solutions[state.taken[-1][1]]
-            levels = _levels_at_nodes(levels_db, solution.chosen)
-            state.kinds.append(_again(anywhere, levels_db, levels, place, solution.point[2], task))
-            state.votes.append(votes_of(state.kinds[-1].arrivals))
-            _push_roots(state, len(state.kinds) - 1)
-    return _gather(state, state.taken, len(scene.nodes)), _gather(state, _best_refused(state), len(scene.nodes))
+        if hope > next_best:
+            fruitless += _look(scene, tables, state, task.min_nodes)
+        else:
+            fruitless += _weigh_next(scene, state, task.min_nodes)
+    if best < 0 or log_odds < least_log_odds:
+        return False
+    place = _take(state, best)
+    solution = state.solutions[best]
+    if _is_inside(state.kinds[0].region, solution.point) and _is_new(state.places, place):
+        levels = _levels_at_nodes(levels_db, solution.chosen)
+        _expect_more(state, levels_db, levels, place, solution.point[2], task)
+    return True
+
+
+@njit(cache=True)
+def _expect_more(state: State, levels_db: Floats, before_db: Floats, place: Floats, at_s: float, task: Task) -> None:
+    """Look for more rounds from a place, about as loud at the nodes as `before_db` (n, `MEASURES`)."""
+    state.places.append(place)
+    state.kinds.append(_again(state.kinds[0], levels_db, before_db, place, at_s, task))
+    state.votes.append(votes_of(state.kinds[-1].arrivals))
+    _push_roots(state, len(state.kinds) - 1)
 
 
 @njit(cache=True)
 def _start(anywhere: Kind) -> State:
     """Return a search that has done nothing yet."""
     no_block = (0.0, 0, 0, (0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
-    visits = [
-        [(0.0, 0.0, 0.0, 0) for _ in range(0)]
-        for _ in range(max(math.ceil(anywhere.region.extent[2] / SAME_SOLUTION_S), 1) + 2)
-    ]
+    span_s = anywhere.region.extent[2]
+    if len(anywhere.arrivals.times_s) > 0:
+        span_s = max(span_s, anywhere.arrivals.times_s.max() - anywhere.region.corner[2])
+    visits = [[(0.0, 0.0, 0.0, 0) for _ in range(0)] for _ in range(max(math.ceil(span_s / SAME_SOLUTION_S), 1) + 2)]
     return State(
         [no_block for _ in range(0)],
         [(0.0, 0) for _ in range(0)],
@@ -182,6 +250,7 @@ def _start(anywhere: Kind) -> State:
         [(0.0, 0) for _ in range(0)],
         [(0.0, 0) for _ in range(0)],
         [(0.0, 0) for _ in range(0)],
+        [np.zeros(2) for _ in range(0)],
     )
 
 
@@ -270,13 +339,13 @@ def _is_intact(state: State, number: int) -> bool:
 
 
 @njit(cache=True)
-def _likeliest(state: State) -> int:
-    """Return the number of the likeliest solution of the pool, or -1."""
+def _likeliest(state: State) -> tuple[int, float]:
+    """Return the number of the likeliest solution of the pool, or -1, and its log odds."""
     best, odds = -1, -np.inf
     for log_odds, number in state.pool:
         if log_odds > odds:
             best, odds = number, log_odds
-    return best
+    return best, odds
 
 
 @njit(cache=True)
@@ -355,8 +424,8 @@ def _refine(scene: Scene, state: State, number: int, point: Floats, min_nodes: i
     this = len(state.solutions) - 1
     _visit(state, start, this)
     _visit(state, point, this)
-    region = kind.region
-    inside = region.corner[2] <= point[2] < region.corner[2] + region.extent[2]
+    # What is fired after the region is of interest if it is beyond doubt.
+    inside = _is_inside(kind.region, point) or (number == 0 and point[2] >= kind.region.corner[2])
     if inside and value > kind.least_score and (chosen >= 0).sum() >= min_nodes:
         heapq.heappush(state.solved, (-_rank(state, this), this))
     return 1
@@ -369,18 +438,33 @@ def _weigh(state: State, number: int) -> None:
     kind = state.kinds[solution.kind]
     log_odds, place = weigh(kind.evidence, kind.arrivals, solution.point, solution.chosen, solution.hearing)
     solution.place[:] = place
-    if log_odds >= kind.evidence.least_log_odds:
+    inside = _is_inside(kind.region, solution.point)
+    if log_odds >= (kind.evidence.least_log_odds if inside else SURE_LOG_ODDS):
         state.pool.append((log_odds, number))
-    else:
+    elif inside:
         state.refused.append((log_odds, number))
 
 
 @njit(cache=True)
-def _take(state: State, arrivals: Arrivals, number: int) -> Floats:
+def _is_inside(region: Region, point: Floats) -> bool:
+    """Say whether a firing time lies in a region."""
+    return bool(region.corner[2] <= point[2] < region.corner[2] + region.extent[2])
+
+
+@njit(cache=True)
+def _inside(state: State) -> list[tuple[float, int]]:
+    """Return the bangs that were taken and fired in the region."""
+    region = state.kinds[0].region
+    return [(odds, number) for odds, number in state.taken if _is_inside(region, state.solutions[number].point)]
+
+
+@njit(cache=True)
+def _take(state: State, number: int) -> Floats:
     """Make a solution of the pool a bang; return its place (2,)."""
+    alive = state.kinds[0].arrivals.alive
     for i in state.solutions[number].chosen:
         if i >= 0:
-            arrivals.alive[i] = False
+            alive[i] = False
     for k in range(len(state.kinds)):
         state.votes[k] = votes_of(state.kinds[k].arrivals)
     others = state.pool.copy()

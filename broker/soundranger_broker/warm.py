@@ -6,6 +6,8 @@ from soundranger_broker import scoring, search
 from soundranger_broker.backprojection import Region
 from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import ANY_PATH, Medium, locate
+from soundranger_broker.solver import arrival_log_density
+from soundranger_broker.starts import height_prior
 
 # A square of four nodes, a kilometre across.
 _NODES_M = np.array([[0.0, 0.0, 0.0], [1000.0, 0.0, 0.0], [0.0, 1000.0, 0.0], [1000.0, 1000.0, 0.0]])
@@ -19,7 +21,8 @@ def warm_up() -> None:
     count = len(times_s)
     sigmas_s = np.full(count, 0.001)
     medium = Medium(_SPEED_MPS, 2.0, 2.5)
-    locate(_NODES_M, times_s, sigmas_s, medium)
+    locate(_NODES_M, times_s, sigmas_s, medium, height=height_prior(_NODES_M))
+    arrival_log_density(0.0, 0.01)
     scene = scoring.make_scene(_NODES_M[:, :2], np.zeros(count, dtype=np.int64), _SPEED_MPS, 2000.0)
     arrivals = scoring.Arrivals(
         times_s=times_s,

@@ -42,6 +42,11 @@ def metres(value_m: float) -> str:
     return f"{rounded / 1e3:g} km" if rounded >= 1e3 else f"{rounded:g} m"  # noqa: PLR2004 - a kilometre
 
 
+def percent(share: float) -> str:
+    """Return a share in whole percent: "25%", "under 1%"."""
+    return f"{share:.0%}" if share >= 0.01 else "under 1%"  # noqa: PLR2004 - what would be shown as none
+
+
 def bearing(east_m: float, north_m: float) -> str:
     """Return the direction of a way as one of eight winds."""
     return _COMPASS[round(math.degrees(math.atan2(east_m, north_m)) / 45.0) % 8]

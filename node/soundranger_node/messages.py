@@ -281,7 +281,8 @@ class CentreStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     Counts are since its start: `detections` taken in, `dropped` by the reason, `events` told (each once), `retracted`
     of them, groups `refused`. The air is as the last bang was located with, each with one standard deviation (of the
-    wind: of a component). `faults` are nodes that are wrong, `problems` sentences about the middle itself.
+    wind: of a component). `faults` are nodes that are wrong, `problems` sentences about the
+    middle itself and about nodes that jumped.
     """
 
     online: bool

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soundranger_broker.association import Associator
-from soundranger_broker.bang import Bang
+from soundranger_broker.bang import MIN_NODES, Bang
+from soundranger_broker.window import LEAST_LOG_ODDS
 from soundranger_node.messages import Detection
 
 if TYPE_CHECKING:
@@ -143,6 +144,21 @@ def test_three_nodes_make_no_bang_and_four_do(town: "Town") -> None:
     heard = town.hear(0.0, 0.0, 10.5, np.random.default_rng(11))
     assert associate(town, heard[:3], associator=aware(town, [one.node for one in heard[:3]])) == []
     assert len(associate(town, heard[:5], associator=aware(town, [one.node for one in heard[:5]]))) == 1
+
+
+def test_what_was_not_likely_enough_is_told_once_when_its_step_is_settled(town: "Town") -> None:
+    associator = aware(town)
+    for one in town.chatter(np.random.default_rng(2), 40.0, 20.0):
+        associator.add(one)
+    associator.glance()
+    assert associator.refused() == []
+    assert associator.settle(EPOCH_NS + 100 * SECOND_NS) == []
+    refused = associator.refused()
+    assert refused
+    steps = [one.time_ns // SECOND_NS for one in refused]
+    assert steps == sorted(steps)
+    assert all(one.log_odds < LEAST_LOG_ODDS and len(one.heard) >= MIN_NODES for one in refused)
+    assert associator.refused() == []
 
 
 def test_a_double_report_is_one_arrival(town: "Town") -> None:

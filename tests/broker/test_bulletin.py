@@ -10,7 +10,7 @@ from tests.broker.test_events import an_event
 from soundranger_broker.bulletin import EVERY_NS, Bulletin
 from soundranger_broker.faults import Fault
 from soundranger_broker.locator import Locator
-from soundranger_node.messages import CENTRE, MAX_REASONS, CentreStatus
+from soundranger_node.messages import CENTRE, MAX_PROBLEMS, MAX_REASONS, CentreStatus
 
 if TYPE_CHECKING:
     from tests.broker.conftest import Town
@@ -87,9 +87,35 @@ def test_a_centre_that_compiles_says_so_and_when_it_is_done(bulletin: Told) -> N
     first, second = bulletin.at(0, compiling=True), bulletin.at(1, compiling=False)
     assert first is not None
     assert first.problems is not None
-    assert "compiling" in first.problems[0]
+    assert "Compiling" in first.problems[0]
     assert second is not None
     assert second.problems is None
+
+
+def test_a_node_that_jumped_is_told_at_once_and_for_an_hour(bulletin: Told) -> None:
+    assert bulletin.at(0) is not None
+    bulletin.jumped("roof", 5_100.0, NOW_NS + 1_000_000_000)
+    status = bulletin.at(1)
+    assert status is not None
+    assert status.problems == ["Node roof jumped by 5.1 km at 00:00:01 UTC."]
+    bulletin.jumped("roof", 70.0, NOW_NS + 2_000_000_000)
+    assert bulletin.at(2) is None
+    later = bulletin.at(40)
+    assert later is not None
+    assert later.problems == ["Node roof jumped by 70 m at 00:00:02 UTC."]
+    much_later = bulletin.at(3_700)
+    assert much_later is not None
+    assert much_later.problems is None
+
+
+def test_of_many_nodes_that_jump_the_last_are_told(bulletin: Told) -> None:
+    for number in range(100):
+        bulletin.jumped(f"node-{number}", 100.0, NOW_NS)
+    status = bulletin.at(0, compiling=True)
+    assert status is not None
+    assert status.problems is not None
+    assert len(status.problems) == MAX_PROBLEMS
+    assert "node-99" in status.problems[-1]
 
 
 def test_events_are_counted_once_and_retractions_too(bulletin: Told, town: "Town") -> None:

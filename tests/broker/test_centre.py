@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 LATENESS_NS = 1_000_000_000
+# So late nothing is on any machine; who cannot wait for so long lets the centre conclude.
+NEVER_LATE_NS = 120 * LATENESS_NS
 
 
 class Nodes:
@@ -107,8 +110,8 @@ def eventually(true: Callable[[], object], within_s: float = PATIENCE_S) -> None
 
 
 @contextmanager
-def running(address: Address, lateness_ns: int = 2 * LATENESS_NS) -> Iterator[Centre]:
-    # The nearest node has heard `a_shot_now` one and a half seconds ago.
+def running(address: Address, lateness_ns: int = 4 * LATENESS_NS) -> Iterator[Centre]:
+    # The nearest node has heard `a_shot_now` one and a half seconds ago, and a busy machine takes its time.
     centre = Centre(address, Locator(lateness_ns), time.time_ns)
     centre.start(PATIENCE_S)
     try:
@@ -157,11 +160,12 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Address]:
 
 
 def test_detections_on_real_topics_come_out_as_an_event_and_are_acked(broker: Address, town: "Town") -> None:
-    with running(broker) as centre, nodes_of(broker) as nodes:
+    with running(broker, NEVER_LATE_NS) as centre, nodes_of(broker) as nodes:
         heard = a_shot_now(town)
         for one in heard:
             nodes.report(one)
         eventually(lambda: nodes.events)
+        centre.conclude(PATIENCE_S)
         eventually(lambda: sorted(nodes.acked) == sorted(one.id for one in heard))
         eventually(lambda: nodes.events[-1].status == "final")
         eventually(lambda: nodes.incidents)
@@ -175,7 +179,7 @@ def test_detections_on_real_topics_come_out_as_an_event_and_are_acked(broker: Ad
 
 
 def test_a_node_gone_mad_keeps_no_bang_from_being_told(broker: Address, town: "Town") -> None:
-    with running(broker, 8 * LATENESS_NS) as centre, nodes_of(broker) as nodes:
+    with running(broker, NEVER_LATE_NS) as centre, nodes_of(broker) as nodes:
         heard = a_shot_now(town)
         mad = [
             msgspec.structs.replace(heard[0], id=f"mad-{number}", node="mad", time_ns=heard[0].time_ns + number * 10**6)
@@ -186,6 +190,7 @@ def test_a_node_gone_mad_keeps_no_bang_from_being_told(broker: Address, town: "T
             if number % 200 == 0 and heard:
                 nodes.report(heard.pop())
         eventually(lambda: centre.received == len(mad) + len(town.names))
+        centre.conclude(PATIENCE_S)
         eventually(lambda: nodes.events and nodes.events[-1].status == "final")
         assert len({event.id for event in nodes.events}) == 1
         assert off_m(town, nodes.events[-1]) < 10.0
@@ -206,7 +211,7 @@ def test_bad_payloads_are_counted_and_logged_once_and_the_good_ones_between_are_
         "nan": json.dumps(fields | {"id": "nan", "lat": float("nan")}).encode(),
         "wrong node": json.dumps(fields | {"id": "forged", "node": "someone-else"}).encode(),
     }
-    with caplog.at_level(logging.WARNING), running(broker, 8 * LATENESS_NS) as centre, nodes_of(broker) as nodes:
+    with caplog.at_level(logging.WARNING), running(broker, NEVER_LATE_NS) as centre, nodes_of(broker) as nodes:
         for one in heard:
             for payload in bad.values():
                 nodes.say(cell_topic, payload)
@@ -215,6 +220,7 @@ def test_bad_payloads_are_counted_and_logged_once_and_the_good_ones_between_are_
         for _ in range(1_000):
             nodes.say(cell_topic, DETECTION.encode(first))
         eventually(lambda: centre.received == len(heard) * (len(bad) + 1) + 1_000)
+        centre.conclude(PATIENCE_S)
         eventually(lambda: nodes.events and nodes.events[-1].status == "final")
         assert off_m(town, nodes.events[-1]) < 10.0
         dropped = centre.dropped()
@@ -241,7 +247,7 @@ def test_a_topic_outside_the_contract_harms_nobody(broker: Address, town: "Town"
         for one in heard:
             nodes.report(one)
         eventually(lambda: nodes.events and nodes.events[-1].status == "final")
-        assert sorted(nodes.acked) == sorted(one.id for one in heard)
+        eventually(lambda: sorted(nodes.acked) == sorted(one.id for one in heard))
 
 
 def test_detections_at_the_edge_of_what_is_allowed_do_not_stop_the_centre(broker: Address, town: "Town") -> None:
@@ -346,7 +352,7 @@ def test_a_centre_that_dies_is_said_to_be_offline(mosquitto: "Mosquitto") -> Non
 
 
 def test_what_three_nodes_heard_is_refused_with_the_reason(broker: Address, town: "Town") -> None:
-    with running(broker, 2 * LATENESS_NS) as centre, nodes_of(broker) as nodes:
+    with running(broker, NEVER_LATE_NS) as centre, nodes_of(broker) as nodes:
         for one in a_shot_now(town)[:3]:
             nodes.report(msgspec.structs.replace(one, snr_db=30.0))
         eventually(lambda: centre.received == 3)
@@ -362,12 +368,52 @@ def test_the_centre_comes_back_when_the_broker_does(mosquitto: "Mosquitto", town
         time.sleep(2.0)
         mosquitto.start()
         eventually(nodes._client.is_connected)
-        eventually(centre._client.is_connected)
-        time.sleep(0.5)
+        eventually(centre._connected.is_set)
         for one in a_shot_now(town):
             nodes.report(one)
         eventually(lambda: nodes.events and nodes.events[-1].status == "final")
         assert off_m(town, nodes.events[-1]) < 10.0
+
+
+def test_a_broker_that_goes_amid_events_and_comes_back_loses_and_doubles_none(
+    mosquitto: "Mosquitto", town: "Town"
+) -> None:
+    address, told = Address(mosquitto.host, mosquitto.port), list[Event]()
+    places = ((60.0, -40.0), (-150.0, 100.0), (150.0, 120.0))
+    centre = Centre(
+        address,
+        Locator(NEVER_LATE_NS),
+        time.time_ns,
+        on_news=lambda item: told.append(item) if isinstance(item, Event) else None,
+    )
+    centre.start(PATIENCE_S)
+
+    def located(place: tuple[float, float]) -> bool:
+        return any(off_m(town, event, *place) < 20.0 for event in told)
+
+    with nodes_of(address) as nodes:
+        for place in places:
+            heard = a_shot_now(town, *place)
+            for one in heard[:5]:
+                nodes.report(one)
+            eventually(partial(located, place))
+            mosquitto.kill()
+            # What a node cannot deliver waits in its outbox; here, in the client.
+            for one in heard[5:]:
+                nodes._client.publish(topic_of(one), DETECTION.encode(one), qos=1)
+            time.sleep(2.0)
+            mosquitto.start()
+            eventually(nodes._client.is_connected)
+            eventually(centre._connected.is_set)
+        eventually(lambda: not centre.locator.has_unseen and centre.received >= len(places) * len(town.names))
+        centre.conclude(PATIENCE_S)
+        finals = [event for event in told if event.status == "final"]
+        eventually(lambda: {event.id for event in nodes.events if event.status == "final"} == {e.id for e in finals})
+    centre.stop()
+    assert len({event.id for event in told}) == len(finals) == len(places)
+    for event, place in zip(sorted(finals, key=lambda event: event.time_ns), places, strict=True):
+        assert off_m(town, event, *place) < 10.0
+        assert len(event.arrivals) == len(town.names)
 
 
 def test_the_centre_waits_for_a_broker_that_is_not_there_yet(mosquitto: "Mosquitto") -> None:

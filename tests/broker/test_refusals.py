@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.broker.test_events import a_bang
 
+from soundranger_broker import words
+from soundranger_broker.bang import Heard
 from soundranger_broker.refusals import (
     CHATTER_A_MINUTE,
     LEAST_NODES,
@@ -19,6 +21,7 @@ from soundranger_broker.refusals import (
     RefusalBook,
     groups,
 )
+from soundranger_broker.window import Refused
 from soundranger_node.messages import REFUSAL, Detection, Refusal
 
 if TYPE_CHECKING:
@@ -69,6 +72,39 @@ def test_nodes_that_agree_are_said_to_and_that_chance_does_so_too(town: "Town") 
     (refusal,) = refused(loud(town, nodes=4))
     assert "agree on a place within 1 ms, but chance does so, too" in refusal.reason
     assert np.hypot(*np.subtract(town.offset_m(refusal.lat, refusal.lon), (50.0, 20.0))) < 10.0
+
+
+def weighed(heard: list[Detection], log_odds: float) -> Refused:
+    first = heard[0]
+    return Refused(first.time_ns, first.lat, first.lon, tuple(Heard(one, 1e-3, 0.01) for one in heard), log_odds)
+
+
+def test_where_the_search_has_weighed_it_the_probability_is_told_with_the_one_that_is_needed(town: "Town") -> None:
+    heard, book = loud(town, nodes=4), RefusalBook()
+    book.weigh([weighed(heard, -1.1)])
+    (refusal,) = refused(heard, book)
+    assert refusal.reason.endswith(
+        "agree on a place within 1 ms, but chance does so, too, in this noise: "
+        "it is a bang with a probability of 25%, and 88% are needed."
+    )
+
+
+def test_those_of_a_group_that_the_search_found_to_agree_are_named(town: "Town") -> None:
+    heard, book = loud(town, nodes=7), RefusalBook()
+    heard = sorted([*heard[:4], *(late(one, 0.2) for one in heard[4:])], key=lambda one: one.time_ns)
+    agree = [one for one in heard if one.id in {one.id for one in loud(town, nodes=4)}]
+    book.weigh([weighed(agree, -1.1), weighed(agree, -3.0)])
+    (refusal, *_) = refused(heard, book)
+    assert f"; {words.names([one.node for one in agree])} agree on a place within 1 ms, but chance" in refusal.reason
+    assert "25%" in refusal.reason
+    assert np.hypot(*np.subtract(town.offset_m(refusal.lat, refusal.lon), (50.0, 20.0))) < 10.0
+
+
+def test_a_hypothesis_of_other_arrivals_says_nothing_of_a_group(town: "Town") -> None:
+    heard, book = loud(town, nodes=4), RefusalBook()
+    book.weigh([weighed([*heard[:3], *loud(town, 20.0, nodes=4)[3:]], -1.1)])
+    (refusal,) = refused(heard, book)
+    assert refusal.reason.endswith("chance does so, too, in this noise.")
 
 
 def test_the_one_node_without_which_the_others_agree_is_named_with_its_error(town: "Town") -> None:

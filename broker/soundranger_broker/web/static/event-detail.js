@@ -4,7 +4,7 @@ import { backLink, eventLink, nodeLink } from "./address.js";
 import { element } from "./dom.js";
 import { facts, placeButtons, positionFact } from "./facts.js";
 import { bearing, count, localDateTime, localTime, metres, percent, place, seconds } from "./format.js";
-import { signedMs, unit, utcDateTime, wind, zoneName } from "./format.js";
+import { sentenceALine, signedMs, unit, utcDateTime, wind, zoneName } from "./format.js";
 import { distanceM } from "./geodesy.js";
 import { eventSign } from "./signs.js";
 
@@ -24,7 +24,7 @@ export function eventDetail(event, incident, shot, picture, onZoom) {
       element("span", {}, `${event.label ?? "Impulse"} at ${localTime(event.time_ns)}`),
     ),
     element("p", { class: "status", "data-status": event.status }, STATUS[event.status]),
-    event.reason ? element("p", { class: "reason" }, event.reason) : null,
+    event.reason ? element("p", { class: "reason" }, sentenceALine(event.reason)) : null,
     facts([
       [`Local (${zoneName(event.time_ns)})`, localDateTime(event.time_ns)],
       ["UTC", utcDateTime(event.time_ns)],

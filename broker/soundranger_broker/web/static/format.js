@@ -80,4 +80,7 @@ export function wind(east, north) {
   return `${unit(speed, 1, "m/s")} from ${COMPASS[Math.round(from / 45) % 8]} (${bearing(from)})`;
 }
 
+// Each doubt stands for itself.
+export const sentenceALine = (text) => text.replace(/\. (?=[A-Z])/g, ".\n");
+
 export const count = (number, one, many = `${one}s`) => `${number}${NO_BREAK}${number === 1 ? one : many}`;

@@ -3,7 +3,7 @@
 import { backLink, eventLink, nodeLink } from "./address.js";
 import { element, reconcile } from "./dom.js";
 import { eventDetail } from "./event-detail.js";
-import { ago, localTime, metres, percent } from "./format.js";
+import { ago, count, localTime, metres, percent } from "./format.js";
 import { nodeDetail } from "./node-detail.js";
 import { health } from "./picture.js";
 import { eventSign, nodeSign } from "./signs.js";
@@ -48,7 +48,7 @@ export class Panel {
   _showProblems(picture) {
     const note = this.content.querySelector(".centre-problem");
     const problems = picture.centre?.problems ?? [];
-    setText(note, problems.join("; "));
+    setText(note, problems.join("\n"));
     note.hidden = problems.length === 0;
   }
 
@@ -162,7 +162,7 @@ function updateEventItem(item, event, nowMs) {
   setText(item.querySelector(".item-size"), `± ${metres(event.ellipse95.semi_major_m)}`);
   setText(
     item.querySelector(".item-more"),
-    [state, percent(event.probability), `${used} nodes`].filter(Boolean).join(" · "),
+    [state, percent(event.probability), count(used, "node")].filter(Boolean).join(" · "),
   );
 }
 
@@ -209,7 +209,7 @@ function updateNodeItem(item, node, faults, nowMs) {
   const state = health(node, nowMs);
   item.querySelector(".item-sign").replaceChildren(nodeSign(state));
   setText(item.querySelector(".item-size"), state);
-  setText(item.querySelector(".item-more"), faults[0] ?? `clock ${node.clock.tier}`);
+  setText(item.querySelector(".item-more"), faults.join("\n") || `clock ${node.clock.tier}`);
   item.dataset.faulty = faults.length > 0;
   setText(item.querySelector(".item-age"), ago(node.time_ns, nowMs));
 }
