@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from soundranger_broker.backprojection import Region
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.scoring import Arrivals, Evidence, Ints, Scene, bound, first_after
 from soundranger_broker.solver import Problem
@@ -31,32 +32,34 @@ MOST_SEEDS = 3
 class Ground(NamedTuple):
     """What seeds are sown in: arrivals (m,) with the node of each, `owners`, and `problem`, the same as a location.
 
-    `near` (n, `NEAREST`) are the nodes nearest to each that have arrivals, -1 where there are no more.
+    Seeds lie in the `region`, or come after it. `near` (n, `NEAREST`) are the nodes nearest to each that have arrivals,
+    -1 where there are no more.
     """
 
     arrivals: Arrivals
     owners: Ints
     near: Ints
     problem: Problem
+    region: Region
 
 
 @njit(cache=True)
-def ground_of(scene: Scene, arrivals: Arrivals, evidence: Evidence) -> Ground:
+def ground_of(scene: Scene, arrivals: Arrivals, evidence: Evidence, region: Region) -> Ground:
     """Return what the seeds of a search are sown in."""
     owners = np.empty(len(arrivals.times_s), dtype=np.int64)
     for n in range(len(scene.nodes)):
         owners[arrivals.starts[n] : arrivals.starts[n + 1]] = n
     near = np.full((len(scene.nodes), NEAREST), -1, dtype=np.int64)
     heard = np.flatnonzero(arrivals.starts[1:] > arrivals.starts[:-1])
-    for n in heard:
-        east, north = scene.nodes[heard, 0] - scene.nodes[n, 0], scene.nodes[heard, 1] - scene.nodes[n, 1]
+    for node in heard:
+        east, north = scene.nodes[heard, 0] - scene.nodes[node, 0], scene.nodes[heard, 1] - scene.nodes[node, 1]
         nearest = heard[np.argsort(east * east + north * north)]
-        nearest = nearest[nearest != n][:NEAREST]
-        near[n, : len(nearest)] = nearest
+        nearest = nearest[nearest != node][:NEAREST]
+        near[node, : len(nearest)] = nearest
     problem = Problem(
         evidence.places, arrivals.times_s, evidence.sigmas_s, np.zeros(4), evidence.medium, evidence.precision
     )
-    return Ground(arrivals, owners, near, problem)
+    return Ground(arrivals, owners, near, problem, region)
 
 
 @njit(cache=True)
@@ -77,9 +80,17 @@ def seeds_of(scene: Scene, ground: Ground, first: int, floor: float) -> tuple[Fl
                 for j in range(low_b, high_b):
                     if ground.arrivals.alive[i] and ground.arrivals.alive[j]:
                         for k in range(fitting_three(ground.problem, (first, i, j), fits, 0)):
-                            point = (fits[k, 0], fits[k, 1], fits[k, 2])
-                            _keep(best, values, fits[k], bound(scene, ground.arrivals, point, SEED_M)[0])
+                            if _is_sown(ground.region, fits[k]):
+                                point = (fits[k, 0], fits[k, 1], fits[k, 2])
+                                _keep(best, values, fits[k], bound(scene, ground.arrivals, point, SEED_M)[0])
     return best, int((values > floor).sum())
+
+
+@njit(cache=True)
+def _is_sown(region: Region, point: Floats) -> bool:
+    """Say whether a point (3,) is where and when seeds may be."""
+    off = point - region.corner
+    return bool(0.0 <= off[0] <= region.extent[0] and 0.0 <= off[1] <= region.extent[1] and off[2] >= 0.0)
 
 
 @njit(cache=True)
