@@ -38,8 +38,8 @@ SAME_SOLUTION_M, SAME_SOLUTION_S = 30.0, 0.035
 SCORE_SLACK = 4.0
 # After so many refinements for every second of firing time that led to nothing, what is left is a plateau of noise.
 FRUITLESS_PER_S = 75.0
-# A seed with these log odds or more is a bang, if no other seed makes a likelier one of its arrivals: e^10 to 1
-# outweighs the thousands of other ways to put the arrivals of a window together.
+# A seed with these log odds or more is a bang, if no other seed makes a likelier one of its arrivals: e^10 outweighs
+# the thousands of other ways to put the arrivals of a window together.
 SURE_LOG_ODDS = 10.0
 # Log odds of the best refused hypotheses are kept for this many.
 MOST_REFUSED = 5
@@ -153,17 +153,19 @@ def find_bangs(
 def _sow(scene: Scene, tables: Tables, state: State, levels_db: Floats, task: Task) -> None:
     """Take the bangs beyond doubt that seeds lead to, until what is left yields no more of them.
 
-    Those fired after the region count: their arrivals are no evidence of anything earlier.
+    Those fired after the region count: their arrivals are no evidence of anything earlier. An arrival is tried as the
+    first of a bang once: what was taken since has only made its seeds worse.
     """
     anywhere, min_nodes = state.kinds[0], task.min_nodes
-    ground = ground_of(scene, anywhere.arrivals, anywhere.evidence)
+    ground = ground_of(scene, anywhere.arrivals, anywhere.evidence, task.region)
     order = np.argsort(anywhere.arrivals.times_s)
-    before = -1
+    untried, before = anywhere.arrivals.alive.copy(), -1
     while len(state.taken) > before:
         before = len(state.taken)
         explained = _explained(state)
         for first in order:
-            if anywhere.arrivals.alive[first] and not explained[first]:
+            if anywhere.arrivals.alive[first] and untried[first] and not explained[first]:
+                untried[first] = False
                 points, count = seeds_of(scene, ground, first, anywhere.least_score)
                 for k in range(count):
                     if _visited(state, 0, points[k, 0], points[k, 1], points[k, 2]) < 0:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from soundranger_broker.backprojection import Region
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.scoring import Arrivals, Evidence, Ints, Scene, bound, first_after
 from soundranger_broker.solver import Problem
@@ -31,17 +32,19 @@ MOST_SEEDS = 3
 class Ground(NamedTuple):
     """What seeds are sown in: arrivals (m,) with the node of each, `owners`, and `problem`, the same as a location.
 
-    `near` (n, `NEAREST`) are the nodes nearest to each that have arrivals, -1 where there are no more.
+    Seeds lie in the `region`, or come after it. `near` (n, `NEAREST`) are the nodes nearest to each that have arrivals,
+    -1 where there are no more.
     """
 
     arrivals: Arrivals
     owners: Ints
     near: Ints
     problem: Problem
+    region: Region
 
 
 @njit(cache=True)
-def ground_of(scene: Scene, arrivals: Arrivals, evidence: Evidence) -> Ground:
+def ground_of(scene: Scene, arrivals: Arrivals, evidence: Evidence, region: Region) -> Ground:
     """Return what the seeds of a search are sown in."""
     owners = np.empty(len(arrivals.times_s), dtype=np.int64)
     for n in range(len(scene.nodes)):
@@ -62,7 +65,7 @@ def ground_of(scene: Scene, arrivals: Arrivals, evidence: Evidence) -> Ground:
         evidence.precision,
         evidence.log_shares,
     )
-    return Ground(arrivals, owners, near, problem)
+    return Ground(arrivals, owners, near, problem, region)
 
 
 @njit(cache=True)
@@ -83,9 +86,17 @@ def seeds_of(scene: Scene, ground: Ground, first: int, floor: float) -> tuple[Fl
                 for j in range(low_b, high_b):
                     if ground.arrivals.alive[i] and ground.arrivals.alive[j]:
                         for k in range(fitting_three(ground.problem, (first, i, j), fits, 0)):
-                            point = (fits[k, 0], fits[k, 1], fits[k, 2])
-                            _keep(best, values, fits[k], bound(scene, ground.arrivals, point, SEED_M)[0])
+                            if _is_sown(ground.region, fits[k]):
+                                point = (fits[k, 0], fits[k, 1], fits[k, 2])
+                                _keep(best, values, fits[k], bound(scene, ground.arrivals, point, SEED_M)[0])
     return best, int((values > floor).sum())
+
+
+@njit(cache=True)
+def _is_sown(region: Region, point: Floats) -> bool:
+    """Say whether a point (3,) is where and when seeds may be."""
+    off = point - region.corner
+    return bool(0.0 <= off[0] <= region.extent[0] and 0.0 <= off[1] <= region.extent[1] and off[2] >= 0.0)
 
 
 @njit(cache=True)

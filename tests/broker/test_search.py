@@ -12,6 +12,7 @@ from soundranger_broker import scoring, search
 from soundranger_broker.backprojection import Region, parts, roots, runs, tables_of, votes_of
 from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import ANY_PATH, Medium
+from soundranger_broker.seeds import ground_of, seeds_of
 
 Floats = NDArray[np.float64]
 SPEED_MPS = 340.0
@@ -249,6 +250,28 @@ def test_of_two_bangs_the_better_comes_first_and_the_other_without_its_arrivals(
     assert np.hypot(*(first[:2] - near)) < 5.0
     assert np.hypot(*(second[:2] - far)) < 8.0
     assert not set(rest[rest >= 0]) & set(chosen[chosen >= 0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_first_arrival_of_a_bang_has_a_seed_where_the_bang_was(seed: int) -> None:
+    rng = np.random.default_rng([seed, 21])
+    nodes, place = grid(rng), rng.uniform(300, 1200, 2)
+    heard = heard_by(nodes, place, 0.7, rng)
+    arrivals = arrivals_of(together(heard, scattered(rng, len(nodes), 0.5)))
+    first = int(np.searchsorted(np.sort(arrivals.times_s), min(time for node in heard for time in node)))
+    first = int(np.argsort(arrivals.times_s)[first])
+    ground = ground_of(scene_of(nodes), arrivals, evidence_of(nodes, arrivals), region_of(nodes))
+    points, count = seeds_of(scene_of(nodes), ground, first, LEAST_SCORE)
+    assert count > 0
+    assert np.hypot(*(points[:count, :2] - place).T).min() < scoring.LEAF_M
+
+
+def test_a_bang_beyond_doubt_after_the_span_lends_its_arrivals_to_nothing_before() -> None:
+    rng = np.random.default_rng(22)
+    nodes = grid(rng)
+    arrivals = arrivals_of(heard_by(nodes, np.array([700.0, 600.0]), 2.5, rng))
+    assert bangs(nodes, arrivals) == []
+    assert not arrivals.alive.any()
 
 
 def test_nothing_is_found_in_pure_clutter() -> None:
