@@ -101,7 +101,7 @@ class Medium:
 class Location:
     """A located bang: the mean over path errors of (east m, north m, time s, speed, wind east, wind north).
 
-    `covariance` is (6, 6) in the same order, about `theta`; `up_m` and `up_sigma_m` the height and its sigma;
+    `covariance` is (6, 6) in the same order, about `theta`; `up_m`, `up_sigma_m` the height and its standard deviation;
     `residuals_s` (n,) positive where an arrival is late; `weights` (n,) from 0 (an outlier) to 1; `log_evidence` is the
     log density of the arrivals, integrated over all unknowns, when every place (m^2) and time (s) has prior density 1.
     `alternatives` (k, 3) are other places that explain the arrivals: east m, north m, and the share of the probability

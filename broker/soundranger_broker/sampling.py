@@ -1,4 +1,4 @@
-"""Mean and covariance of a bang's place where the posterior is no Gaussian: importance sampling, compiled.
+"""How sure the place of a bang is where the posterior is no Gaussian: importance sampling, compiled.
 
 With few arrivals, or one that may be late or not, other choices of which arrivals are late are nearly as good as the
 best, and each is a narrow maximum of its own. They are looked for from what three arrivals fit (`starts`); Student's t
