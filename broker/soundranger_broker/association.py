@@ -18,7 +18,7 @@ from soundranger_broker.bang import MIN_NODES, Bang, Heard, Place
 from soundranger_broker.clutter import ClutterModel
 from soundranger_broker.coincidence import is_coincidence
 from soundranger_broker.faults import Fault
-from soundranger_broker.geodesy import Frame
+from soundranger_broker.geodesy import roughly_m
 from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Learner
 from soundranger_broker.search import AGAIN_S
 from soundranger_broker.window import MAX_RANGE_M, Window
@@ -265,7 +265,7 @@ def _together(inside: Sequence[Heard]) -> list[Heard]:
     if len(places) < MIN_NODES:
         return []
     fixes = np.array(list(places.values()))
-    flat = Frame.amid(*fixes.T).to_enu(*fixes.T)[:, :2]
+    flat = roughly_m(*fixes.T)
     apart_m = np.linalg.norm(flat[:, None] - flat[None, :], axis=2)
     reached = (apart_m <= 2.0 * MAX_RANGE_M).sum(axis=1) >= MIN_NODES
     within = {node for node, reaches in zip(places, reached, strict=True) if reaches}

@@ -10,7 +10,7 @@ from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.activity import Activity
 from soundranger_broker.bang import Bang, Heard, Place
 from soundranger_broker.faults import Fault
-from soundranger_broker.geodesy import Frame
+from soundranger_broker.geodesy import roughly_m
 from soundranger_broker.given import Given
 from soundranger_broker.location import Medium
 from soundranger_broker.nodeplaces import PlaceMemory
@@ -118,8 +118,7 @@ def _area_km2(heard: Sequence[Heard]) -> float:
     Nodes that cover a box have their middle half in half its width.
     """
     places = np.array(sorted({(one.detection.lat, one.detection.lon) for one in heard}))
-    flat = Frame.amid(*places.T).to_enu(*places.T)[:, :2]
-    lower, upper = np.quantile(flat, QUARTILES, axis=0, method="nearest")
+    lower, upper = np.quantile(roughly_m(*places.T), QUARTILES, axis=0, method="nearest")
     return float(np.prod(2.0 * (upper - lower))) / 1e6
 
 

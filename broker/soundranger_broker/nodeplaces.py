@@ -7,15 +7,17 @@ fit, with the error of its clock as the unknown time. A node whose times are mer
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.bang import MIN_NODES, Bang, Heard, Place
 from soundranger_broker.faults import Fault
 from soundranger_broker.geodesy import Frame
 from soundranger_broker.given import Offset
 from soundranger_broker.location import Location, Medium, locate
+from soundranger_broker.offsets import ways_m
 
 # Of a node, so many arrivals are remembered: one that is right again is believed after a few.
 MOST_HEARD = 10
@@ -81,44 +83,47 @@ class PlaceMemory:
             return
         weighed = zip(bang.heard, bang.location.weights.tolist(), strict=True)
         direct = {one.detection.node for one, weight in weighed if weight > DIRECT_WEIGHT}
-        gathered: dict[str, list[Heard]] = {}
-        for one in (*bang.heard, *unclaimed):
-            gathered.setdefault(one.detection.node, []).append(one)
-        for node, heard in gathered.items():
+        heard = (*bang.heard, *unclaimed)
+        travel_s = travel_time_s(ways_m(bang, heard), *bang.location.theta[3:]).tolist()
+        gathered: dict[str, list[tuple[Heard, float]]] = {}
+        for one, foretold_s in zip(heard, travel_s, strict=True):
+            miss_s = (one.detection.time_ns - bang.time_ns) / 1e9 - foretold_s
+            if abs(miss_s) < WITHIN_S:
+                gathered.setdefault(one.detection.node, []).append((one, miss_s))
+        flight = _flight(bang)
+        for node, near in gathered.items():
             # Of several arrivals nobody knows which is this bang's.
-            near = [(one, miss_s) for one in heard if abs(miss_s := _miss_s(bang, one)) < WITHIN_S]
             if len(near) == 1 and len(direct - {node}) >= MIN_NODES:
-                self._hear(node, bang, *near[0])
+                one, miss_s = near[0]
+                self._hear(one, _arriving(flight, bang, one), miss_s)
 
-    def _hear(self, node: str, bang: Bang, one: Heard, miss_s: float) -> None:
+    def _hear(self, one: Heard, flight: Flight, miss_s: float) -> None:
         """Take in an arrival of a node that misses what its stated place foretells by so much."""
+        node = one.detection.node
         stated = (one.detection.lat, one.detection.lon, one.detection.alt_m)
         stand = self._stands.get(node)
-        if stand is None or _apart_m(stand.stated, stated) > LEAST_M / 2.0:
+        if stand is None or (stand.stated != stated and _apart_m(stand.stated, stated) > LEAST_M / 2.0):
             stand = self._stands[node] = Stand(stated)
-        stand.flights.append(_flight(bang, one))
+        stand.flights.append(flight)
         if abs(miss_s) > SUSPICIOUS_S or stand.fault is not None:
             stand.fault = _judged(node, stand)
 
 
-def _flight(bang: Bang, one: Heard) -> Flight:
+def _flight(bang: Bang) -> Flight:
+    """Return what the flights of a bang's sound to all nodes have in common."""
     theta, covariance = bang.location.theta, bang.location.covariance
     speed, east, north = theta[3:].tolist()
     place_s = float(np.sqrt(np.trace(covariance[:2, :2]) / 2.0)) / speed
-    sigma_s = float(np.linalg.norm([one.sigma_s, bang.location.path_sigma_s, place_s]))
     source = bang.frame.to_geodetic(float(theta[0]), float(theta[1]), bang.source_up_m)
-    time_s = (one.detection.time_ns - bang.time_ns) / 1e9
     # Seen from the node, the way goes against the wind.
-    return Flight(source, time_s, sigma_s, (speed, -east, -north), one.detection.time_ns)
+    return Flight(source, 0.0, math.hypot(bang.location.path_sigma_s, place_s), (speed, -east, -north), bang.time_ns)
 
 
-def _miss_s(bang: Bang, one: Heard) -> float:
-    """Return how much later an arrival came than a bang foretells at the place that its node states (s)."""
-    at = np.array(bang.frame.to_enu(one.detection.lat, one.detection.lon, one.detection.alt_m))
-    way = at - np.array([*bang.location.theta[:2], bang.source_up_m])
-    distance_m = float(np.linalg.norm(way))
-    speed_mps = bang.location.theta[3] + bang.location.theta[4:] @ way[:2] / max(distance_m, 1.0)
-    return (one.detection.time_ns - bang.time_ns) / 1e9 - distance_m / float(speed_mps)
+def _arriving(flight: Flight, bang: Bang, one: Heard) -> Flight:
+    """Return a flight that ends at an arrival."""
+    time_ns = one.detection.time_ns
+    sigma_s = math.hypot(flight.sigma_s, one.sigma_s)
+    return replace(flight, time_s=(time_ns - bang.time_ns) / 1e9, sigma_s=sigma_s, heard_ns=time_ns)
 
 
 def _apart_m(one: Place, other: Place) -> float:
