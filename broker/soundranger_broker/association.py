@@ -11,11 +11,14 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.bang import MIN_NODES, Bang, Heard, Place
 from soundranger_broker.clutter import ClutterModel
 from soundranger_broker.coincidence import is_coincidence
 from soundranger_broker.faults import Fault
+from soundranger_broker.geodesy import roughly_m
 from soundranger_broker.learning import UNKNOWN_TEMPERATURE_C, Learner
 from soundranger_broker.search import AGAIN_S
 from soundranger_broker.window import MAX_RANGE_M, Refused, Window
@@ -245,11 +248,13 @@ class Associator:
         earliest_ns = epoch_ns - round(USELESS_SIGMA_S * 1e9)
         span_s = (end_step - first_step) * STEP_S
         latest_ns = epoch_ns + round((span_s + _wait_s()) * 1e9)
-        inside = [
-            self._amid_background(heard)
-            for heard in waiting
-            if earliest_ns <= heard.detection.time_ns < latest_ns and heard.detection.id not in self._taken
-        ]
+        inside = _together(
+            [
+                self._amid_background(heard)
+                for heard in waiting
+                if earliest_ns <= heard.detection.time_ns < latest_ns and heard.detection.id not in self._taken
+            ]
+        )
         if len({heard.detection.node for heard in inside}) < MIN_NODES:
             return [], []
         awake = {name: node for name, node in self._nodes.items() if node.awake(latest_ns)}
@@ -261,6 +266,23 @@ class Associator:
         bangs = [bang for bang in found if bang.location.theta[2] < span_s and not is_coincidence(bang, inside)]
         end_ns = round(end_step * STEP_S * 1e9)
         return bangs, [one for one in window.refused if one.time_ns < end_ns]
+
+
+def _together(inside: Sequence[Heard]) -> list[Heard]:
+    """Return the arrivals without those of nodes that can hear no bang together with enough others.
+
+    A place that is mistyped by kilometres would else open wide country to the search, where nothing speaks against
+    bangs.
+    """
+    places = {one.detection.node: (one.detection.lat, one.detection.lon) for one in inside}
+    if len(places) < MIN_NODES:
+        return []
+    fixes = np.array(list(places.values()))
+    flat = roughly_m(*fixes.T)
+    apart_m = np.linalg.norm(flat[:, None] - flat[None, :], axis=2)
+    reached = (apart_m <= 2.0 * MAX_RANGE_M).sum(axis=1) >= MIN_NODES
+    within = {node for node, reaches in zip(places, reached, strict=True) if reaches}
+    return [one for one in inside if one.detection.node in within]
 
 
 def _make_room(nodes: dict[str, Node]) -> bool:

@@ -12,6 +12,23 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
+# A degree of latitude, metres.
+DEGREE_M = 111_200.0
+
+
+def roughly_m(lat: ArrayLike, lon: ArrayLike) -> Floats:
+    """Return east and north (n, 2) of the median of places, metres, to about a per cent of some kilometres.
+
+    For questions that need no more: this costs a tenth of a `Frame`. A few that are far off spoil only themselves.
+    """
+    lats, lons = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
+    # The date line is a meridian like any other.
+    around = np.radians(lons)
+    middle = np.degrees(np.arctan2(np.median(np.sin(around)), np.median(np.cos(around))))
+    east_deg = (lons - middle + 180.0) % 360.0 - 180.0
+    east_deg -= np.median(east_deg)
+    return DEGREE_M * np.stack([east_deg * np.cos(np.radians(lats)), lats - np.median(lats)], axis=-1)
+
 
 @dataclass(frozen=True)
 class Frame:

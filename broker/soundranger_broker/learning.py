@@ -10,9 +10,10 @@ from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.activity import Activity
 from soundranger_broker.bang import Bang, Heard, Place
 from soundranger_broker.faults import Fault
-from soundranger_broker.geodesy import Frame
+from soundranger_broker.geodesy import roughly_m
 from soundranger_broker.given import Given
 from soundranger_broker.location import Medium
+from soundranger_broker.nodeplaces import PlaceMemory
 from soundranger_broker.patherrors import PathErrors
 from soundranger_broker.pathmemory import PathMemory
 from soundranger_broker.paths import ALIKE_M
@@ -27,6 +28,8 @@ SPEED_PER_KELVIN = 0.6
 WIND_SIGMA_MPS = 2.5
 # A place from which bangs taught something teaches again after this long: the air is another by then.
 TEACHES_AGAIN_NS = 3_600_000_000_000
+# The middle half of nodes.
+QUARTILES = (0.25, 0.75)
 # So many places are remembered.
 MOST_TEACHERS = 256
 
@@ -42,6 +45,7 @@ class Learner:
         self._airs: tuple[air.Air, ...] = ()
         self._path_errors = PathErrors()
         self._offsets = offsets.OffsetMemory()
+        self._places = PlaceMemory()
         self._activity = Activity()
         self._teachers: deque[tuple[Place, int]] = deque(maxlen=MOST_TEACHERS)
 
@@ -50,7 +54,8 @@ class Learner:
         time_ns = inside[0].detection.time_ns
         medium = air.medium(self._airs_at(time_ns, _weather(inside)))
         expected = self._activity.per_hour_km2(time_ns, _area_km2(inside))
-        return Given(medium, self._offsets.known(time_ns), expected, self._path_errors.shares)
+        offsets_s = {**self._offsets.known(time_ns), **self._places.known()}
+        return Given(medium, offsets_s, expected, self._path_errors.shares)
 
     def observe(self, bang: Bang, unclaimed: Sequence[Heard]) -> Bang:
         """Learn from a settled bang, and the arrivals that no bang made; return it as what is known makes it."""
@@ -64,6 +69,7 @@ class Learner:
     def _teach(self, bang: Bang, unclaimed: Sequence[Heard]) -> None:
         """Learn of the air, the paths and the nodes from a bang at a place of its own."""
         self._offsets.observe(bang, unclaimed)
+        self._places.observe(bang, unclaimed)
         if air.tells_of_air(bang):
             self._teachers.append((_place(bang), bang.time_ns))
             self._path_errors.observe(bang)
@@ -89,7 +95,10 @@ class Learner:
 
     def faults(self) -> Sequence[Fault]:
         """Return the nodes that are known to be wrong."""
-        return self._offsets.faults()
+        misplaced = self._places.faults()
+        elsewhere = {fault.node for fault in misplaced}
+        # A node that is elsewhere seems to be off by this or that, depending on where bangs come from.
+        return [*(fault for fault in self._offsets.faults() if fault.node not in elsewhere), *misplaced]
 
 
 def _weather(heard: Sequence[Heard]) -> Medium:
@@ -104,11 +113,13 @@ def _weather(heard: Sequence[Heard]) -> Medium:
 
 
 def _area_km2(heard: Sequence[Heard]) -> float:
-    """Return the area of the box around the nodes that were heard."""
-    places = np.array([(one.detection.lat, one.detection.lon, 0.0) for one in heard])
-    middle = places.mean(axis=0)
-    extent = Frame(float(middle[0]), float(middle[1])).to_enu(*np.array([places.min(axis=0), places.max(axis=0)]).T)
-    return float(np.prod((extent[1] - extent[0])[:2])) / 1e6
+    """Return the area of the box around the nodes that were heard, wherever a few of them claim to be.
+
+    Nodes that cover a box have their middle half in half its width.
+    """
+    places = np.array(sorted({(one.detection.lat, one.detection.lon) for one in heard}))
+    lower, upper = np.quantile(roughly_m(*places.T), QUARTILES, axis=0, method="nearest")
+    return float(np.prod(2.0 * (upper - lower))) / 1e6
 
 
 def _place(bang: Bang) -> Place:

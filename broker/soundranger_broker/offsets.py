@@ -147,7 +147,7 @@ def _ratios(differences_s: Sequence[float], sigmas_s: Sequence[float], clutters_
 
 def _own_evidence(bang: Bang) -> dict[str, tuple[Floats, int]]:
     """Return what the arrivals that a bang rests on say of their nodes, as foretold by all the others."""
-    foretold = _foretold(bang, _offsets_m(bang, bang.heard))
+    foretold = _foretold(bang, ways_m(bang, bang.heard))
     evidence = {}
     for i, one in enumerate(bang.heard):
         offset = bang.given.offsets.get(one.detection.node, RIGHT)
@@ -171,7 +171,7 @@ def _other_evidence(bang: Bang, unclaimed: Sequence[Heard]) -> dict[str, tuple[F
     near = [one for one in unclaimed if first_ns <= one.detection.time_ns <= last_ns]
     if not near:
         return {}
-    offsets_m = _offsets_m(bang, near)
+    offsets_m = ways_m(bang, near)
     times_s = travel_time_s(offsets_m, *bang.location.theta[3:])
     foretold = _foretold(bang, offsets_m)
     gathered: dict[str, list[tuple[float, float, float, int]]] = {}
@@ -196,7 +196,7 @@ def _foretold(bang: Bang, offsets_m: Floats) -> Floats:
     return variances
 
 
-def _offsets_m(bang: Bang, heard: Sequence[Heard]) -> Floats:
+def ways_m(bang: Bang, heard: Sequence[Heard]) -> Floats:
     """Return where nodes are from a bang: east, north and up (n, 3), metres."""
     fixes = np.array([(one.detection.lat, one.detection.lon, one.detection.alt_m) for one in heard])
     source = np.array([bang.location.theta[0], bang.location.theta[1], bang.source_up_m])

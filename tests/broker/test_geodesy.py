@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymap3d.vincenty import vdist
 
-from soundranger_broker.geodesy import Frame
+from soundranger_broker.geodesy import Frame, roughly_m
 
 latitudes = st.floats(-85, 85)
 longitudes = st.floats(-180, 180)
@@ -82,3 +82,14 @@ def test_many_places_are_taken_at_once() -> None:
     enu = Frame(48.0, 11.0).to_enu(lats, lons, 500.0)
     assert enu.shape == (4, 2, 3)
     assert enu[3, 1] == pytest.approx(Frame(48.0, 11.0).to_enu(48.001, 11.0, 500.0))
+
+
+@given(st.floats(-70, 70), longitudes, st.lists(st.tuples(offsets_m, offsets_m), min_size=2, max_size=6))
+def test_rough_places_are_as_far_apart_as_the_frame_has_them_though_one_is_off(
+    lat: float, lon: float, places: list[tuple[float, float]]
+) -> None:
+    frame = Frame(lat, lon)
+    fixes = np.array([frame.to_geodetic(*place)[:2] for place in [(0.0, 0.0), *places, *places]])
+    rough = roughly_m(*np.vstack([[[0.0, 0.0]], fixes]).T)[1:]
+    off_m = np.linalg.norm((rough - rough[0])[1:] - np.array([*places, *places]), axis=1)
+    assert off_m.max() < 0.02 * 7_100.0
