@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from soundranger_broker import search
+from soundranger_broker.contest import Again, Contest, Earlier, Hypothesis
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.given import Given
 from soundranger_broker.location import Location, locate
@@ -21,13 +22,12 @@ MARGIN_M = 500.0
 # Outside the nodes a bang is less often heard at all, and echoes of bangs inside seem to come from there: the chance
 # of one falls by e in this distance.
 OUTSIDE_FALL_M = 300.0
-# After a bang, one more from the same place within the next seconds is as likely as not: so many a second ...
-AGAIN_HZ = 0.1
-# ... for so long, before and after ...
+# After a bang, one more from the same place within the next seconds is as likely as not, at a rate that falls by e in
+# ten seconds; in one case of two it comes at once, at the rate of automatic fire.
+AGAIN = Again(rates_hz=(0.1, 3.0), decays_s=(10.0, 0.3), fall_m=15.0)
+# Where and when one more is looked for: so long before and after ...
 AGAIN_S = 10.0
-# ... from a place whose chance falls by e in this distance: other arrivals put the same place elsewhere ...
-AGAIN_FALL_M = 15.0
-# ... and is not looked for further away than this.
+# ... and no further away than this.
 AGAIN_MARGIN_M = 40.0
 # One round of a gun is as loud at a node as the last, in its peak (live fire: 1 dB, with outliers) and less so in its
 # signal-to-noise ratio; whatever else comes is weaker, and may be anything. Means and standard deviations, dB.
@@ -44,6 +44,8 @@ MIN_NODES = 4
 LEAST_SCORE = 13.0
 # Where a bang is expected, a lower score can do.
 LEAST_SCORE_AGAIN = 8.0
+# A hypothesis this likely takes part in the contest: two of them from one place may be a series.
+DRAFT_LOG_ODDS = -6.0
 # Better than clutter by e^2: of those at the border, one in eight is false.
 LEAST_LOG_ODDS = 2.0
 # Latitude and longitude (WGS84 degrees) and height (m).
@@ -136,19 +138,34 @@ class Window:
 
         `earlier` are the bangs of the seconds before the epoch.
         """
-        found: list[Bang] = []
+        drafts = self._drafts(span_s, earlier)
+        contest = Contest(self.scene, self.arrivals, self.evidence, self._settled(earlier), AGAIN, MIN_NODES, -EDGE_S)
+        return [self._bang(*one) for one in contest.settle(drafts)]
+
+    def _drafts(self, span_s: float, earlier: Sequence[Bang]) -> list[Hypothesis]:
+        """Return hypotheses, the likeliest first, each without the arrivals of those before it."""
+        drafts: list[Hypothesis] = []
+        known = list(earlier)
         while True:
-            log_odds, point, chosen = max(self._candidates(span_s, [*earlier, *found]), key=lambda one: one[0])
+            log_odds, point, chosen = max(self._candidates(span_s, known), key=lambda one: one[0])
             if not math.isfinite(log_odds):
-                return found
-            found.append(self._bang(log_odds, point, chosen))
+                return drafts
+            drafts.append((log_odds, point, chosen))
+            known.append(self._bang(log_odds, point, chosen))
             self.arrivals.alive[chosen[chosen >= 0]] = False
+
+    def _settled(self, earlier: Sequence[Bang]) -> Earlier:
+        """Return where and when the bangs before the epoch were, in this frame, and who heard them."""
+        places = np.array([bang.within(self.frame).location.theta[:2] for bang in earlier]).reshape(-1, 2)
+        names = [{one.detection.node for one in bang.heard} for bang in earlier]
+        heard = np.array([[name in some for name in self.names] for some in names], dtype=bool)
+        times_s = np.array([(bang.time_ns - self.epoch_ns) / 1e9 for bang in earlier])
+        return Earlier(places, times_s, heard.reshape(-1, len(self.names)))
 
     def _candidates(self, span_s: float, known: Sequence[Bang]) -> Iterator[tuple[float, Floats, search.Ints]]:
         """Yield the best hypothesis anywhere, and the best of one more round from each place where there was one."""
-        yield search.best_hypothesis(
-            self.scene, self.arrivals, self.evidence, self._region(span_s), MIN_NODES, LEAST_SCORE
-        )
+        anywhere = self.evidence._replace(least_log_odds=DRAFT_LOG_ODDS)
+        yield search.best_hypothesis(self.scene, self.arrivals, anywhere, self._region(span_s), MIN_NODES, LEAST_SCORE)
         for bang in _distinct(bang.within(self.frame) for bang in known):
             near = self._near(bang, span_s)
             if near is not None:
@@ -160,10 +177,11 @@ class Window:
         arrivals = self.arrivals._replace(gains=self.arrivals.gains + ratios)
         evidence = self.evidence._replace(
             log_clutter=self.evidence.log_clutter - ratios,
-            log_prior=math.log(AGAIN_HZ / (2.0 * math.pi * AGAIN_FALL_M**2)),
+            log_prior=math.log(sum(AGAIN.rates_hz) / (2.0 * math.pi * AGAIN.fall_m**2)),
+            least_log_odds=DRAFT_LOG_ODDS,
             low=bang.location.theta[:2],
             high=bang.location.theta[:2],
-            fall_m=AGAIN_FALL_M,
+            fall_m=AGAIN.fall_m,
         )
         return search.best_hypothesis(self.scene, arrivals, evidence, region, MIN_NODES, LEAST_SCORE_AGAIN)
 
