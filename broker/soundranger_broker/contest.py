@@ -58,9 +58,7 @@ class Contest:
         drafts = [self._evidence.claim(point, chosen) for _, point, chosen in hypotheses]
         rivals = self._rivals(drafts)
         least_log_odds = self._evidence.evidence.least_log_odds
-        settled = [
-            one for one, rival in zip(hypotheses, rivals, strict=True) if not rival and one[0] >= least_log_odds
-        ]
+        settled = [one for one, rival in zip(hypotheses, rivals, strict=True) if not rival and one[0] >= least_log_odds]
         claims = self.improve([one for one, rival in zip(drafts, rivals, strict=True) if rival])
         for k, one in enumerate(claims):
             settled.append((self._evidence.odds(claims, k), one.theta[:3].copy(), one.chosen))
