@@ -79,15 +79,17 @@ class Contest:
 
     def _rivals(self, drafts: Sequence[Claim]) -> list[bool]:
         """Say of each bang whether it is near another, or wants an arrival of another, or another one of its own."""
-        rivals = np.zeros(len(drafts), dtype=bool)
+        rivals = np.zeros(len(drafts), dtype=np.bool_)
         for family in self._families(drafts):
-            rivals[list(family)] |= len(family) > 1
+            if len(family) > 1:
+                rivals[list(family)] = True
         wanted = np.array([self._evidence.stakes(one) > 0.0 for one in drafts]).reshape(len(drafts), len(self._owner))
         for k, one in enumerate(drafts):
             wanting = wanted[:, one.chosen[one.chosen >= 0]].any(axis=1)
             wanting[k] = False
-            rivals |= wanting
-            rivals[k] |= wanting.any()
+            rivals[wanting] = True
+            if wanting.any():
+                rivals[k] = True
         return [bool(rival) for rival in rivals]
 
     def _better(self, claims: list[Claim], proposals: Iterator[list[Claim]]) -> list[Claim] | None:
@@ -130,21 +132,36 @@ class Contest:
         return [one for one in claims if one.theta[2] >= self._start_s and one.used >= self._min_nodes]
 
     def _in_series(self, claims: list[Claim]) -> Iterator[list[Claim]]:
-        """Yield the bangs after those near one of them were looked for again, at one place."""
+        """Yield the bangs after those near one of them were looked for again, at one place.
+
+        First among what the others leave; then among all arrivals, which are dealt out to old and new.
+        """
+        everything = np.arange(len(self._owner))
         for family in self._families(claims):
             others = [one for number, one in enumerate(claims) if number not in family]
+            places = np.array([claims[k].theta[:2] for k in family])
             times = [claims[k].theta[2] for k in family]
             span = np.array([max(min(times) - MORE_S, self._start_s), max(times) + MORE_S])
-            free, places = self._free(others), np.array([claims[k].theta[:2] for k in family])
-            key = (free.tobytes(), places.tobytes())
-            if key not in self._looked:
-                self._looked.add(key)
-                best = series.best_place(self._scene, self._arrivals, self._owner, free, places.mean(axis=0), span)
-                for place in (best, *places):
-                    points, chosen = series.rounds_at(
-                        self._scene, self._arrivals, self._owner, free, place, span, self._min_nodes, LEAST_SCORE
-                    )
-                    yield self._polished(others + self._claims(points, chosen))
+            for free in (self._free(others), everything) if others else (everything,):
+                for rounds in self._rounds(free, places, span):
+                    yield self._polished(others + rounds if free is not everything else self._shared(others + rounds))
+
+    def _rounds(self, free: Ints, places: Floats, span: Floats) -> Iterator[list[Claim]]:
+        """Yield the rounds fired within `span`, from the place near those given where most agree, and from each."""
+        key = (free.tobytes(), places.tobytes())
+        if key in self._looked:
+            return
+        self._looked.add(key)
+        best = series.best_place(self._scene, self._arrivals, self._owner, free, places.mean(axis=0), span)
+        for place in (best, *places):
+            points, chosen = series.rounds_at(
+                self._scene, self._arrivals, self._owner, free, place, span, self._min_nodes, LEAST_SCORE
+            )
+            yield self._claims(points, chosen)
+
+    def _shared(self, claims: list[Claim]) -> list[Claim]:
+        """Return bangs that want one another's arrivals after these were dealt out."""
+        return self._claims([one.theta[:3] for one in claims], self._deal(claims)) if claims else claims
 
     def _polished(self, claims: list[Claim]) -> list[Claim]:
         """Return bangs after their arrivals were dealt out anew, as long as that raises the joint evidence."""
