@@ -18,7 +18,7 @@ from soundranger_broker.claims import Claim
 from soundranger_broker.echoes import LATEST_S
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.joint import JointEvidence
-from soundranger_broker.scoring import Ints
+from soundranger_broker.scoring import Flags, Ints
 
 # Log odds, point (east m, north m, firing time s) and arrivals (n,; -1: silent), as the search gives them.
 Hypothesis = tuple[float, Floats, Ints]
@@ -58,7 +58,11 @@ class Contest:
         drafts = [self._evidence.claim(point, chosen) for _, point, chosen in hypotheses]
         rivals = self._rivals(drafts)
         least_log_odds = self._evidence.evidence.least_log_odds
-        settled = [one for one, rival in zip(hypotheses, rivals, strict=True) if not rival and one[0] >= least_log_odds]
+        settled = [
+            hypothesis
+            for hypothesis, one, rival in zip(hypotheses, drafts, rivals, strict=True)
+            if not rival and hypothesis[0] >= least_log_odds and one.used >= self._min_nodes
+        ]
         claims = self.improve([one for one, rival in zip(drafts, rivals, strict=True) if rival])
         for k, one in enumerate(claims):
             settled.append((self._evidence.odds(claims, k), one.theta[:3].copy(), one.chosen))
@@ -85,7 +89,7 @@ class Contest:
                 rivals[list(family)] = True
         wanted = np.array([self._evidence.stakes(one) > 0.0 for one in drafts]).reshape(len(drafts), len(self._owner))
         for k, one in enumerate(drafts):
-            wanting = wanted[:, one.chosen[one.chosen >= 0]].any(axis=1)
+            wanting: Flags = wanted[:, one.chosen[one.chosen >= 0]].any(axis=1)
             wanting[k] = False
             rivals[wanting] = True
             if wanting.any():
