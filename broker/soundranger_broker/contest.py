@@ -89,7 +89,7 @@ class Contest:
                 rivals[list(family)] = True
         wanted = np.array([self._evidence.stakes(one) > 0.0 for one in drafts]).reshape(len(drafts), len(self._owner))
         for k, one in enumerate(drafts):
-            wanting: Flags = wanted[:, one.chosen[one.chosen >= 0]].any(axis=1)
+            wanting: Flags = np.logical_or.reduce(wanted[:, one.chosen[one.chosen >= 0]], axis=1)
             wanting[k] = False
             rivals[wanting] = True
             if wanting.any():

@@ -100,6 +100,20 @@ def test_a_lone_bang_is_left_as_it_is() -> None:
     assert heard.contest.settle([draft]) == [draft]
 
 
+def test_a_bang_that_rests_on_three_arrivals_is_none() -> None:
+    rng = np.random.default_rng(0)
+    points = np.array([[700.0, 600.0, 0.3]])
+    times = arrival_times(points, rng)
+    five = np.argsort(times[0])[:5]
+    times[0, np.setdiff1d(np.arange(len(NODES)), five)] = np.nan
+    draft = (9.0, points[0], Heard(times).rows[0])
+    assert len(Heard(times).contest.settle([draft])) == 1
+    # Two came a long way round: a place may be put where four agree, but no place agrees with all five.
+    times[0, five[1]] += 0.15
+    times[0, five[3]] += 0.25
+    assert Heard(times).contest.settle([draft]) == []
+
+
 def test_a_lone_bang_that_is_not_likely_enough_is_none() -> None:
     rng = np.random.default_rng(0)
     points = np.array([[700.0, 600.0, 0.3]])
