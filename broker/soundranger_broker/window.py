@@ -8,7 +8,7 @@ import numpy as np
 
 from soundranger_broker import scoring, search
 from soundranger_broker.backprojection import Region
-from soundranger_broker.contest import Contest, Hypothesis
+from soundranger_broker.contest import MORE_S, Contest, Hypothesis
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.given import RIGHT, Given
 from soundranger_broker.joint import Again, Earlier, JointEvidence
@@ -139,15 +139,19 @@ class Window:
         self.levels_db = np.array([_levels_db(one.detection) for one in self.heard])
         self.refused: list[Refused] = []
 
-    def bangs(self, span_s: float, earlier: Sequence[Bang]) -> list[Bang]:
-        """Return the bangs fired within `span_s` of the epoch, the likeliest first, each without the arrivals of those.
+    def bangs(self, span_s: float, overlap_s: float, earlier: Sequence[Bang]) -> list[Bang]:
+        """Return the bangs fired within `span_s` of the epoch, and some of `overlap_s` more, the likeliest first.
 
-        `earlier` are the bangs of the seconds before the epoch. What was refused is in `refused` afterwards.
+        Those of the overlap compete for arrivals. `earlier` are the bangs of the seconds before the epoch. What was refused is in `refused` afterwards.
         """
-        task = search.Task(self._region(span_s), MIN_NODES, LEAST_SCORE, LEAST_SCORE_AGAIN)
+        region = self._region(span_s + overlap_s)
+        task = search.Task(region, MIN_NODES, LEAST_SCORE, LEAST_SCORE_AGAIN)
         known = self._known(_distinct(bang.within(self.frame) for bang in earlier))
         found, refused = search.find_bangs(self.scene, self.arrivals, self.evidence, self.levels_db, known, task)
-        settled = self._contest(earlier).settle([*zip(*found, strict=True), *_weak(refused)])
+        drafts = [*zip(*found, strict=True), *_weak(refused)]
+        # Where nothing was fired in the span, there is nothing to settle yet.
+        due = any(point[2] < span_s + MORE_S for _, point, _ in drafts)
+        settled = self._contest(earlier).settle(drafts) if due else []
         owned = {int(i) for _, _, chosen in settled for i in chosen[chosen >= 0]}
         self.refused = [self._refused(*one) for one in zip(*refused, strict=True) if owned.isdisjoint(one[2])]
         return [self._bang(*one) for one in settled]
