@@ -142,7 +142,8 @@ class Window:
     def bangs(self, span_s: float, overlap_s: float, earlier: Sequence[Bang]) -> list[Bang]:
         """Return the bangs fired within `span_s` of the epoch, and some of `overlap_s` more, the likeliest first.
 
-        Those of the overlap compete for arrivals. `earlier` are the bangs of the seconds before the epoch. What was refused is in `refused` afterwards.
+        Those of the overlap compete for arrivals. `earlier` are the bangs of the seconds before the epoch. What was
+        refused is in `refused` afterwards.
         """
         region = self._region(span_s + overlap_s)
         task = search.Task(region, MIN_NODES, LEAST_SCORE, LEAST_SCORE_AGAIN)
