@@ -262,7 +262,7 @@ class Associator:
         places = {name: node.place for name, node in awake.items()}
         window = Window(inside, places, lately, epoch_ns, self._learner.given(inside))
         earlier = [bang for bang in self._settled if bang.time_ns >= epoch_ns - AGAIN_S * 1e9]
-        found = window.bangs(span_s + OVERLAP_S, earlier)
+        found = window.bangs(span_s, OVERLAP_S, earlier)
         bangs = [bang for bang in found if bang.location.theta[2] < span_s and not is_coincidence(bang, inside)]
         end_ns = round(end_step * STEP_S * 1e9)
         return bangs, [one for one in window.refused if one.time_ns < end_ns]

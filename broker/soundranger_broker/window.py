@@ -9,8 +9,10 @@ import numpy as np
 from soundranger_broker import scoring, search
 from soundranger_broker.backprojection import Region
 from soundranger_broker.bang import MIN_NODES, Bang, Heard, Place
+from soundranger_broker.contest import MORE_S, Contest, Hypothesis
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.given import RIGHT, Given
+from soundranger_broker.joint import Again, Earlier, JointEvidence
 from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import locate
 from soundranger_broker.starts import height_prior
@@ -34,6 +36,11 @@ LEAST_SCORE = 13.0
 LEAST_SCORE_AGAIN = 8.0
 # Better than clutter by e^2: of those at the border, one in eight is false.
 LEAST_LOG_ODDS = 2.0
+# A hypothesis this likely takes part in the contest: two of them from one place may be a series.
+DRAFT_LOG_ODDS = -6.0
+# After a bang, one more from the same place follows as likely as not, at a rate that falls by e in ten seconds; in one
+# case of two it comes at once, at the rate of automatic fire.
+AGAIN = Again(rates_hz=(search.AGAIN_HZ, 3.0), decays_s=(search.AGAIN_S, 0.3), fall_m=search.AGAIN_FALL_M)
 
 
 @dataclass(frozen=True)
@@ -88,16 +95,32 @@ class Window:
         self.levels_db = np.array([_levels_db(one.detection) for one in self.heard])
         self.refused: list[Refused] = []
 
-    def bangs(self, span_s: float, earlier: Sequence[Bang]) -> list[Bang]:
-        """Return the bangs fired within `span_s` of the epoch, the likeliest first, each without the arrivals of those.
+    def bangs(self, span_s: float, overlap_s: float, earlier: Sequence[Bang]) -> list[Bang]:
+        """Return the bangs fired within `span_s` of the epoch, and some of `overlap_s` more, the likeliest first.
 
-        `earlier` are the bangs of the seconds before the epoch. What was refused is in `refused` afterwards.
+        Those of the overlap compete for arrivals. `earlier` are the bangs of the seconds before the epoch. What was
+        refused is in `refused` afterwards.
         """
-        task = search.Task(self._region(span_s), MIN_NODES, LEAST_SCORE, LEAST_SCORE_AGAIN)
+        region = self._region(span_s + overlap_s)
+        task = search.Task(region, MIN_NODES, LEAST_SCORE, LEAST_SCORE_AGAIN)
         known = self._known(_distinct(bang.within(self.frame) for bang in earlier))
         found, refused = search.find_bangs(self.scene, self.arrivals, self.evidence, self.levels_db, known, task)
-        self.refused = [self._refused(*one) for one in zip(*refused, strict=True)]
-        return [self._bang(*one) for one in zip(*found, strict=True)]
+        drafts = [*zip(*found, strict=True), *_weak(refused)]
+        # Where nothing was fired in the span, there is nothing to settle yet.
+        due = any(point[2] < span_s + MORE_S for _, point, _ in drafts)
+        settled = self._contest(earlier).settle(drafts) if due else []
+        owned = {int(i) for _, _, chosen in settled for i in chosen[chosen >= 0]}
+        self.refused = [self._refused(*one) for one in zip(*refused, strict=True) if owned.isdisjoint(one[2])]
+        return [self._bang(*one) for one in settled]
+
+    def _contest(self, earlier: Sequence[Bang]) -> Contest:
+        """Return the contest for the arrivals, after bangs that may be followed by more rounds."""
+        known = self._known([bang.within(self.frame) for bang in earlier])
+        names = [{one.detection.node for one in bang.heard} for bang in earlier]
+        heard = np.array([[name in some for name in self.names] for some in names], dtype=bool)
+        before = Earlier(known.places, known.times_s, heard.reshape(-1, len(self.names)), known.levels_db)
+        evidence = JointEvidence(self.scene, self.arrivals, self.evidence, self.levels_db, before, AGAIN)
+        return Contest(evidence, MIN_NODES, -EDGE_S)
 
     def _known(self, bangs: Sequence[Bang]) -> search.Known:
         """Return bangs as what may be followed by more rounds."""
@@ -167,6 +190,11 @@ class Window:
             frame=self.frame,
             given=self.given,
         )
+
+
+def _weak(refused: search.Found) -> list[Hypothesis]:
+    """Return what was refused, but may be a bang beside others."""
+    return [one for one in zip(*refused, strict=True) if one[0] >= DRAFT_LOG_ODDS]
 
 
 def _distinct(bangs: Iterable[Bang]) -> list[Bang]:

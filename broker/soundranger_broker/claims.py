@@ -1,0 +1,141 @@
+"""Claims: what its arrivals say of one bang among several, and what each arrival would be worth to it; compiled."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numba import njit
+
+from soundranger_broker.geodesy import Floats
+from soundranger_broker.levels import level_evidence, level_ratio
+from soundranger_broker.location import average
+from soundranger_broker.scoring import TABLE_STEP_M, Arrivals, Evidence, Flags, Ints, Scene
+from soundranger_broker.solver import UNKNOWNS, Problem, arrival_log_density, path_time_s
+from soundranger_broker.starts import height_prior
+
+# An arrival further off than this (s) is no bang's: sound that bends round a building is not that late.
+MOST_OFF_S = 0.3
+# A location rests on an arrival that more likely than not came the direct way.
+USED_WEIGHT = 0.5
+# A node that heard one round hears the next from there with this probability (live fire: 0.84 to 0.97 by the place).
+HEARD_AGAIN = 0.85
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """A bang in the contest: its arrivals (n,; -1: silent), and what they say of it.
+
+    `theta` (7,) and `covariance` (7, 7) are those of the unknowns of `solver`; `used` is how many arrivals came the
+    direct way; `worth` is the log ratio of its arrivals' density to that of clutter, at a prior density of 1 per square
+    metre and second.
+    """
+
+    chosen: Ints
+    theta: Floats = field(repr=False)
+    covariance: Floats = field(repr=False)
+    path_sigma_s: float
+    used: int
+    worth: float
+
+
+@njit(cache=True)
+def hearing(scene: Scene, point: Floats, chosen: Ints) -> tuple[float, int]:
+    """Return the log chance that those who heard a bang did, and no others, and the loudness that makes it largest."""
+    classes, bins = scene.log_hear.shape
+    totals = np.full(classes, -math.log(classes))
+    for n in range(len(scene.nodes)):
+        distance = math.hypot(scene.nodes[n, 0] - point[0], scene.nodes[n, 1] - point[1])
+        place = round(distance / TABLE_STEP_M)
+        for k in range(classes):
+            if chosen[n] >= 0:
+                totals[k] += scene.log_hear[k, min(place, bins - 1)]
+            elif place < bins:
+                totals[k] += scene.log_silent[scene.doubtful[n], k, place]
+    loudest = int(totals.argmax())
+    return totals[loudest], loudest
+
+
+@njit(cache=True)
+def explain(
+    scene: Scene, arrivals: Arrivals, evidence: Evidence, point: Floats, chosen: Ints
+) -> tuple[Floats, Floats, float, int, float]:
+    """Return the fields of a `Claim` of a bang near `point` (east m, north m, time s), after its arrivals `chosen`."""
+    picked = chosen[chosen >= 0]
+    problem = Problem(
+        evidence.places[picked],
+        arrivals.times_s[picked],
+        evidence.sigmas_s[picked],
+        height_prior(evidence.places[picked]),
+        evidence.medium,
+        evidence.precision,
+        evidence.log_shares,
+    )
+    mean, covariance, path_sigma_s, log_evidence, _ = average(problem, point)
+    used, row = 0, np.empty(UNKNOWNS)
+    for i in range(len(picked)):
+        residual = problem.times_s[i] - path_time_s(mean, problem.nodes, i, row)
+        if arrival_log_density(residual, math.hypot(problem.sigmas_s[i], path_sigma_s))[3] >= USED_WEIGHT:
+            used += 1
+    east, north = evidence.places[picked, 0] - mean[0], evidence.places[picked, 1] - mean[1]
+    levels = level_evidence(evidence.snr_db[picked], np.sqrt(east**2 + north**2))
+    worth = log_evidence + levels + hearing(scene, mean, chosen)[0] - np.sum(evidence.log_clutter[picked])
+    return mean, covariance, path_sigma_s, used, worth
+
+
+@njit(cache=True)
+def stakes(
+    scene: Scene,
+    arrivals: Arrivals,
+    evidence: Evidence,
+    chosen: Ints,
+    theta: Floats,
+    covariance: Floats,
+    path_sigma_s: float,
+) -> Floats:
+    """Return how much more each arrival (m,) is worth to a bang than as clutter, its node being silent instead."""
+    _, loudest = hearing(scene, theta, chosen)
+    bins = scene.log_hear.shape[1]
+    worth = np.full(len(arrivals.times_s), -np.inf)
+    slopes = np.empty(UNKNOWNS)
+    for n in range(len(scene.nodes)):
+        low, high = arrivals.starts[n], arrivals.starts[n + 1]
+        place = round(math.hypot(scene.nodes[n, 0] - theta[0], scene.nodes[n, 1] - theta[1]) / TABLE_STEP_M)
+        if low == high or place >= bins:
+            continue
+        expected = path_time_s(theta, evidence.places, low, slopes)
+        unsure = slopes @ covariance @ slopes + path_sigma_s**2
+        hear = scene.log_hear[loudest, place] - scene.log_silent[scene.doubtful[n], loudest, place]
+        for i in range(low, high):
+            off = arrivals.times_s[i] - expected
+            if abs(off) < MOST_OFF_S:
+                density = arrival_log_density(off, math.sqrt(evidence.sigmas_s[i] ** 2 + unsure))[0]
+                worth[i] = density - evidence.log_clutter[i] + hear
+    return worth
+
+
+@njit(cache=True)
+def likeness(
+    scene: Scene, points: Floats, chosen: Ints, levels_db: Floats, before_heard: Flags, before_db: Floats
+) -> Floats:
+    """Return how much likelier it is who heard bangs (k), and how loud, if each came after a round like others (p).
+
+    `levels_db` (k, n, `MEASURES`) of the bangs at the nodes; `before_heard` (p, n) and `before_db` (p, n, ...) the same
+    of the others. Log ratios (k, p) to the chances of a bang that nothing is known of.
+    """
+    bins = scene.log_hear.shape[1]
+    ratios = np.zeros((len(chosen), len(before_heard)))
+    for k in range(len(chosen)):
+        _, loudest = hearing(scene, points[k], chosen[k])
+        for n in range(len(scene.nodes)):
+            distance = math.hypot(scene.nodes[n, 0] - points[k, 0], scene.nodes[n, 1] - points[k, 1])
+            place = min(round(distance / TABLE_STEP_M), bins - 1)
+            if chosen[k, n] >= 0:
+                ratio = math.log(HEARD_AGAIN) - scene.log_hear[loudest, place]
+            else:
+                ratio = math.log(1.0 - HEARD_AGAIN) - scene.log_silent[scene.doubtful[n], loudest, place]
+            for p in range(len(before_heard)):
+                if before_heard[p, n]:
+                    ratios[k, p] += ratio
+                    if chosen[k, n] >= 0:
+                        ratios[k, p] += level_ratio(before_db[p, n], levels_db[k, n])
+    return ratios
