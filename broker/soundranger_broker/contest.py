@@ -63,7 +63,9 @@ class Contest:
             for hypothesis, one, rival in zip(hypotheses, drafts, rivals, strict=True)
             if not rival and hypothesis[0] >= least_log_odds and one.used >= self._min_nodes
         ]
-        claims = self.improve([one for one, rival in zip(drafts, rivals, strict=True) if rival])
+        # A draft that its arrivals put before the start is none of this contest's.
+        contesting = zip(drafts, rivals, strict=True)
+        claims = self.improve([one for one, rival in contesting if rival and one.theta[2] >= self._start_s])
         for k, one in enumerate(claims):
             settled.append((self._evidence.odds(claims, k), one.theta[:3].copy(), one.chosen))
         return sorted(settled, key=lambda one: -one[0])
