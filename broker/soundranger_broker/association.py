@@ -274,15 +274,19 @@ def _together(inside: Sequence[Heard]) -> list[Heard]:
     A place that is mistyped by kilometres would else open wide country to the search, where nothing speaks against
     bangs.
     """
-    places = {one.detection.node: (one.detection.lat, one.detection.lon) for one in inside}
+    places: dict[str, tuple[float, float]] = {}
+    for one in inside:
+        places.setdefault(one.detection.node, (one.detection.lat, one.detection.lon))
     if len(places) < MIN_NODES:
         return []
-    fixes = np.array(list(places.values()))
-    flat = roughly_m(*fixes.T)
-    apart_m = np.linalg.norm(flat[:, None] - flat[None, :], axis=2)
-    reached = (apart_m <= 2.0 * MAX_RANGE_M).sum(axis=1) >= MIN_NODES
-    within = {node for node, reaches in zip(places, reached, strict=True) if reaches}
-    return [one for one in inside if one.detection.node in within]
+    # A node that jumps loses the arrivals from where it jumped to, and only those.
+    fixes = np.array([*places.values(), *((one.detection.lat, one.detection.lon) for one in inside)])
+    nodes, heard = np.split(roughly_m(*fixes.T), [len(places)])
+    apart_m = np.linalg.norm(heard[:, None] - nodes[None, :], axis=2)
+    numbers = {node: number for number, node in enumerate(places)}
+    own = np.array([numbers[one.detection.node] for one in inside])[:, None] == np.arange(len(places))
+    reached = ((apart_m <= 2.0 * MAX_RANGE_M) | own).sum(axis=1) >= MIN_NODES
+    return [one for one, reaches in zip(inside, reached, strict=True) if reaches]
 
 
 def _make_room(nodes: dict[str, Node]) -> bool:

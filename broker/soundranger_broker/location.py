@@ -49,6 +49,9 @@ CHI2_95_2D = -2.0 * math.log(0.05)
 LEAST_ARRIVALS = 3
 # What is less likely than the best by this (log) changes no result.
 NEGLIGIBLE_LOG = 8.0
+# A place is surely likelier than the one that a caller knows of where it is so by this (log): who heard it and who did
+# not, which the caller has weighed and arrivals do not show, is worth less.
+SURELY_LOG = 5.0
 # A path error with less of the probability than this changes no ellipse.
 NEGLIGIBLE_SHARE = 1e-3
 # Maxima closer than this (Mahalanobis, squared) are one.
@@ -133,8 +136,9 @@ def locate(
 ) -> Location:
     """Locate a bang from arrivals at `nodes` (n, 3) metres at `times_s` (n,) with standard deviations `sigmas_s` (n,).
 
-    `start` is (east m, north m, time s) where the caller knows about where and when; otherwise the likeliest place is
-    taken. `height` (4,) is what is known of the source's height, as in `solver.Problem`; otherwise `nodes` say it.
+    `start` is (east m, north m, time s) where the caller knows about where and when: that place is taken unless another
+    is surely likelier; without it, the likeliest. `height` (4,) is what is known of the source's height, as in
+    `solver.Problem`; otherwise `nodes` say it.
     `path_shares` (g,) is how likely each of `PATH_SIGMAS_S` is beforehand.
 
     Raises:
@@ -329,17 +333,17 @@ def _locate(
     memory = scratch()
     known = len(start) > 0
     found, values, count = _maxima(problem, start, memory)
-    least = (values[0] if known else values[:count].max()) - NEGLIGIBLE_LOG
+    least = values[:count].max() - NEGLIGIBLE_LOG
     main, path_sigma_s, path_shares = -1, 0.0, np.exp(log_shares)
     theta, covariance = np.empty(UNKNOWNS), np.empty((UNKNOWNS, UNKNOWNS))
     places, evidences = np.empty((count, 3)), np.full(count, -np.inf)
     for k in range(count):
-        if values[k] < least:
+        if values[k] < least and not (known and k == 0):
             continue
         mean, spread, path, evidence, shares = _average(problem, found[k], memory)
         evidence -= outside_m(nodes, mean) / OUTSIDE_FALL_M
         places[k], evidences[k] = mean[:3], evidence
-        if (k == 0) if known else (main < 0 or evidence > evidences[main]):
+        if main < 0 or evidence > evidences[main] + (SURELY_LOG if known and main == 0 else 0.0):
             main, theta, covariance, path_sigma_s, path_shares = k, mean, spread, path, shares
     log_evidence = evidences[main] + outside_m(nodes, theta) / OUTSIDE_FALL_M
     alternatives = _alternatives(places, evidences, main)

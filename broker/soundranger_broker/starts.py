@@ -31,17 +31,25 @@ OUTSIDE_FALL_M = 300.0
 # Where no hill is known: the slope of the ground that nodes stand on, and how far they stand off it (m), worth as much
 # as two nodes. No height above the ground is known better than to the least.
 GROUND_SLOPE, OFF_GROUND_M, OFF_GROUND_WORTH, LEAST_OFF_GROUND_M = 0.05, 5.0, 2.0, 2.0
+# Heights further from the middle one than this many median distances are cut: of a Gaussian's, one in a thousand.
+MOST_SPREADS = 5.0
 
 
 @njit(cache=True, error_model="numpy")
 def height_prior(nodes: Floats) -> Floats:
-    """Return what nodes (n, 3) say of a source's height: a plane (3,) as in `Problem`, and how far off it (m)."""
+    """Return what nodes (n, 3) say of a source's height: a plane (3,) as in `Problem`, and how far off it (m).
+
+    Heights far from all others are cut: a height that is mistyped tilts no ground.
+    """
     count = len(nodes)
-    east, north, up = nodes[:, 0].mean(), nodes[:, 1].mean(), nodes[:, 2].mean()
+    middle = np.median(nodes[:, 2])
+    most = OFF_GROUND_M + MOST_SPREADS * np.median(np.abs(nodes[:, 2] - middle))
+    heights = np.minimum(np.maximum(nodes[:, 2], middle - most), middle + most)
+    east, north, up = nodes[:, 0].mean(), nodes[:, 1].mean(), heights.mean()
     ee = nn = (OFF_GROUND_M / GROUND_SLOPE) ** 2
     en = eu = nu = uu = 0.0
     for i in range(count):
-        e, n, u = nodes[i, 0] - east, nodes[i, 1] - north, nodes[i, 2] - up
+        e, n, u = nodes[i, 0] - east, nodes[i, 1] - north, heights[i] - up
         ee, nn, en = ee + e * e, nn + n * n, en + e * n
         eu, nu, uu = eu + e * u, nu + n * u, uu + u * u
     det = ee * nn - en * en

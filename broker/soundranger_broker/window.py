@@ -96,10 +96,10 @@ class Window:
         self.refused: list[Refused] = []
 
     def bangs(self, span_s: float, overlap_s: float, earlier: Sequence[Bang]) -> list[Bang]:
-        """Return the bangs fired within `span_s` of the epoch, and some of `overlap_s` more, the likeliest first.
+        """Return the bangs fired within `span_s` of the epoch, and hardly later, the likeliest first.
 
-        Those of the overlap compete for arrivals. `earlier` are the bangs of the seconds before the epoch. What was
-        refused is in `refused` afterwards.
+        Those of `overlap_s` more compete with them for arrivals. `earlier` are the bangs of the seconds before the
+        epoch. What was refused is in `refused` afterwards.
         """
         region = self._region(span_s + overlap_s)
         task = search.Task(region, MIN_NODES, LEAST_SCORE, LEAST_SCORE_AGAIN)
@@ -111,7 +111,7 @@ class Window:
         settled = self._contest(earlier).settle(drafts) if due else []
         owned = {int(i) for _, _, chosen in settled for i in chosen[chosen >= 0]}
         self.refused = [self._refused(*one) for one in zip(*refused, strict=True) if owned.isdisjoint(one[2])]
-        return [self._bang(*one) for one in settled]
+        return [self._bang(*one) for one in settled if one[1][2] < span_s + EDGE_S]
 
     def _contest(self, earlier: Sequence[Bang]) -> Contest:
         """Return the contest for the arrivals, after bangs that may be followed by more rounds."""
@@ -176,7 +176,9 @@ class Window:
         """Locate a hypothesis that was taken."""
         picked = chosen[chosen >= 0]
         times_s, sigmas_s = self.arrivals.times_s[picked], self.evidence.sigmas_s[picked]
-        ground = height_prior(self.nodes)
+        # Hills further off than sound goes say nothing of the ground here.
+        near = np.linalg.norm(self.nodes[:, :2] - point[:2], axis=1) < MAX_RANGE_M
+        ground = height_prior(self.nodes[near])
         places, shares = self.evidence.places[picked], self.given.path_shares
         location = locate(places, times_s, sigmas_s, self.medium, point, ground, shares)
         missed = scoring.should_have_heard(self.scene, location.theta, chosen >= 0)

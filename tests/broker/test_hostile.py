@@ -133,7 +133,6 @@ def test_nodes_within_a_metre_alone_put_a_bang_nowhere_for_sure(town: "Town") ->
         assert event.ellipse95.semi_major_m > 100.0
 
 
-@pytest.mark.xfail(reason="of two solutions that mirror one another, an event states one with a small ellipse")
 def test_nodes_on_a_line_do_not_state_a_dot(town: "Town") -> None:
     """All times are the same for a source on either side of the line, 150 m off it."""
     rng = np.random.default_rng(3)
