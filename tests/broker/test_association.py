@@ -325,10 +325,12 @@ def test_memory_stays_bounded_over_an_hour_of_chatter(town: "Town") -> None:
     for number, one in enumerate(sorted([*rain, *others], key=lambda one: one.time_ns)):
         associator.add(one)
         associator.settle(one.time_ns)
+        associator.refused()
         if number % 2_000 == 1_999:
             sizes.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
-    assert max(sizes) - sizes[0] < 200_000
+    # Python keeps up to 2,000 tuples of a size for later, which takes the first minutes.
+    assert max(sizes) - sizes[1] < 200_000
 
 
 def test_a_node_that_states_an_impossible_precision_spoils_nothing(town: "Town") -> None:
