@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from soundranger_broker.bang import Bang
+from soundranger_broker.bang import USED_WEIGHT, Bang
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.location import Medium
 
@@ -28,10 +28,9 @@ WEATHER_S = 10_800.0
 HOUR_S = 3600.0
 # Thermometers warm and cool later than the air, and do not agree: a change that they state is wrong by this share.
 STATED_CHANGE_SHARE = 0.3
-# A bang says something of the air where one could be made without it: five unknowns more than a time ...
+# A bang says something of the air where one could be made without it: five unknowns more than a time, of arrivals
+# that it rests on ...
 LEAST_ARRIVALS = 6
-# ... of arrivals that came the direct way more likely than not ...
-DIRECT_WEIGHT = 0.5
 # ... and where there is no doubt that it was one: one in a thousand is none.
 LEAST_LOG_ODDS = 7.0
 
@@ -96,7 +95,7 @@ def drifted(air: Air, stated: Medium, time_ns: int) -> Air:
 
 def tells_of_air(bang: Bang) -> bool:
     """Say whether what a bang says of the air can be trusted."""
-    return bang.log_odds >= LEAST_LOG_ODDS and int((bang.location.weights > DIRECT_WEIGHT).sum()) >= LEAST_ARRIVALS
+    return bang.log_odds >= LEAST_LOG_ODDS and int((bang.location.weights > USED_WEIGHT).sum()) >= LEAST_ARRIVALS
 
 
 def learnt(air: Air, bang: Bang) -> Air:

@@ -9,6 +9,8 @@ from soundranger_node.messages import Detection
 
 # Three arrivals have two solutions, and agree with nearly any: they make no event.
 MIN_NODES = 4
+# A location rests on an arrival that more likely than not came the direct way.
+USED_WEIGHT = 0.5
 # Latitude and longitude (WGS84 degrees) and height (m).
 Place = tuple[float, float, float]
 
@@ -44,11 +46,15 @@ class Bang:
         """The UTC of the bang."""
         return self.epoch_ns + round(float(self.location.theta[2]) * 1e9)
 
+    @property
+    def place(self) -> Place:
+        """Where the bang was."""
+        return self.frame.to_geodetic(float(self.location.theta[0]), float(self.location.theta[1]), self.source_up_m)
+
     def within(self, frame: Frame) -> "Bang":
         """Return the bang with its place in another frame; its covariance stays in the axes of the old one."""
         if frame == self.frame:
             return self
         theta = self.location.theta.copy()
-        lat, lon, alt_m = self.frame.to_geodetic(float(theta[0]), float(theta[1]), self.source_up_m)
-        theta[0], theta[1], up_m = frame.to_enu(lat, lon, alt_m)
+        theta[0], theta[1], up_m = frame.to_enu(*self.place)
         return replace(self, location=replace(self.location, theta=theta), source_up_m=float(up_m), frame=frame)

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
 
 from soundranger_broker import words
+from soundranger_broker.faults import Fault
 from soundranger_broker.locator import Locator, News
 from soundranger_node import __version__
 from soundranger_node.messages import (
@@ -32,45 +32,6 @@ COMPILING = "Compiling the locator (once, up to a minute); what nodes report mea
 
 # By node and kind.
 Faults = dict[tuple[str, str], NodeFault]
-
-
-class FoundFault(Protocol):
-    """What learning from bangs says of a node that is wrong."""
-
-    @property
-    def node(self) -> str:
-        """The name of the node."""
-        ...
-
-    @property
-    def kind(self) -> Literal["clock", "place"]:
-        """What of it is wrong."""
-        ...
-
-    @property
-    def size_s(self) -> float | None:
-        """How late its clock makes it (s), of a clock."""
-        ...
-
-    @property
-    def size_m(self) -> float | None:
-        """How far off it is (m), of a place."""
-        ...
-
-    @property
-    def sigma(self) -> float:
-        """One standard deviation of the size, in its unit."""
-        ...
-
-    @property
-    def since_ns(self) -> int:
-        """When the first bang was that tells it."""
-        ...
-
-    @property
-    def bangs(self) -> int:
-        """How many bangs tell it."""
-        ...
 
 
 @dataclass
@@ -155,7 +116,7 @@ class Bulletin:
         return changes
 
 
-def to_wire(fault: FoundFault) -> NodeFault:
+def to_wire(fault: Fault) -> NodeFault:
     """Return a fault as the message tells it, with its sentence."""
     bangs = words.counted(fault.bangs, "bang")
     if fault.kind == "clock":

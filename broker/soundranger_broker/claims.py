@@ -6,17 +6,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numba import njit
 
+from soundranger_broker.bang import USED_WEIGHT
 from soundranger_broker.geodesy import Floats
-from soundranger_broker.levels import level_evidence, level_ratio
+from soundranger_broker.levels import level_ratio
 from soundranger_broker.location import average
-from soundranger_broker.scoring import TABLE_STEP_M, Arrivals, Evidence, Flags, Ints, Scene
-from soundranger_broker.solver import UNKNOWNS, Problem, arrival_log_density, path_time_s
-from soundranger_broker.starts import height_prior
+from soundranger_broker.scoring import TABLE_STEP_M, Arrivals, Evidence, Flags, Ints, Scene, levels_worth, problem_of
+from soundranger_broker.solver import UNKNOWNS, arrival_log_density, path_time_s
 
 # An arrival further off than this (s) is no bang's: sound that bends round a building is not that late.
 MOST_OFF_S = 0.3
-# A location rests on an arrival that more likely than not came the direct way.
-USED_WEIGHT = 0.5
 # A node that heard one round hears the next from there with this probability (live fire: 0.84 to 0.97 by the place).
 HEARD_AGAIN = 0.85
 
@@ -61,23 +59,14 @@ def explain(
 ) -> tuple[Floats, Floats, float, int, float]:
     """Return the fields of a `Claim` of a bang near `point` (east m, north m, time s), after its arrivals `chosen`."""
     picked = chosen[chosen >= 0]
-    problem = Problem(
-        evidence.places[picked],
-        arrivals.times_s[picked],
-        evidence.sigmas_s[picked],
-        height_prior(evidence.places[picked]),
-        evidence.medium,
-        evidence.precision,
-        evidence.log_shares,
-    )
+    problem = problem_of(evidence, arrivals, picked)
     mean, covariance, path_sigma_s, log_evidence, _ = average(problem, point)
     used, row = 0, np.empty(UNKNOWNS)
     for i in range(len(picked)):
         residual = problem.times_s[i] - path_time_s(mean, problem.nodes, i, row)
         if arrival_log_density(residual, math.hypot(problem.sigmas_s[i], path_sigma_s))[3] >= USED_WEIGHT:
             used += 1
-    east, north = evidence.places[picked, 0] - mean[0], evidence.places[picked, 1] - mean[1]
-    levels = level_evidence(evidence.snr_db[picked], np.sqrt(east**2 + north**2))
+    levels = levels_worth(evidence, mean, picked)
     worth = log_evidence + levels + hearing(scene, mean, chosen)[0] - np.sum(evidence.log_clutter[picked])
     return mean, covariance, path_sigma_s, used, worth
 

@@ -2,9 +2,8 @@
 
 Two parts. The node's own background: what it reported in the last minute and no bang explains, each counted by how
 likely it was no echo (the stochastic declustering of Zhuang, Ogata, Vere-Jones 2002, for earthquakes and their
-aftershocks). And echoes of
-what it has just heard: their rate decays over seconds, and they are weaker than what made them. The numbers are those
-of the live-fire tests in Pittsburgh: 2,373 direct arrivals and 1,835 echoes of them.
+aftershocks). And echoes of what it has just heard: their rate decays over seconds, and they are weaker than what made
+them. The numbers are those of the live-fire tests in Pittsburgh: 2,373 direct arrivals and 1,835 echoes of them.
 """
 
 import math

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from soundranger_broker import words
-from soundranger_broker.bang import MIN_NODES, Bang
+from soundranger_broker.bang import MIN_NODES, USED_WEIGHT, Bang
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.location import ellipse95
 
-# An arrival is used where the location rests on it at least half.
-USED_WEIGHT = 0.5
 # An ellipse so many times as long as wide has a poor distance; rounder than that, being outside costs little.
 LONG_ELLIPSE = 3.0
 # Silent nodes are worth a word from this share of those that heard it: one truck by one node is no doubt.

@@ -4,8 +4,8 @@ import hashlib
 import math
 from datetime import UTC, datetime
 
-from soundranger_broker.bang import Bang
-from soundranger_broker.doubts import USED_WEIGHT, doubts
+from soundranger_broker.bang import USED_WEIGHT, Bang
+from soundranger_broker.doubts import doubts
 from soundranger_broker.location import ellipse95
 from soundranger_node.messages import MAX_ALTERNATIVES, Alternative, Arrival, Ellipse, Event, EventStatus
 from soundranger_node.utc import NS_PER_S
@@ -30,7 +30,7 @@ def to_event(bang: Bang, name: str, revision: int, status: EventStatus) -> Event
     """Return the event message of a bang, with the reasons to doubt it."""
     probability = probability_of(bang.log_odds)
     theta, covariance = bang.location.theta, bang.location.covariance
-    lat, lon, alt_m = bang.frame.to_geodetic(float(theta[0]), float(theta[1]), bang.source_up_m)
+    lat, lon, alt_m = bang.place
     semi_major_m, semi_minor_m, bearing_deg = ellipse95(covariance[:2, :2])
     return Event(
         id=name,

@@ -71,7 +71,7 @@ class Learner:
         self._offsets.observe(bang, unclaimed)
         self._places.observe(bang, unclaimed)
         if air.tells_of_air(bang):
-            self._teachers.append((_place(bang), bang.time_ns))
+            self._teachers.append((bang.place, bang.time_ns))
             self._path_errors.observe(bang)
             airs = self._airs_at(bang.time_ns, _weather(bang.heard))
             self._airs = tuple(air.learnt(one, bang) for one in airs)
@@ -120,8 +120,3 @@ def _area_km2(heard: Sequence[Heard]) -> float:
     places = np.array(sorted({(one.detection.lat, one.detection.lon) for one in heard}))
     lower, upper = np.quantile(roughly_m(*places.T), QUARTILES, axis=0, method="nearest")
     return float(np.prod(2.0 * (upper - lower))) / 1e6
-
-
-def _place(bang: Bang) -> Place:
-    theta = bang.location.theta
-    return bang.frame.to_geodetic(float(theta[0]), float(theta[1]), bang.source_up_m)

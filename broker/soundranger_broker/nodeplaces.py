@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from soundranger_broker.acoustics import travel_time_s
-from soundranger_broker.bang import MIN_NODES, Bang, Heard, Place
+from soundranger_broker.bang import MIN_NODES, USED_WEIGHT, Bang, Heard, Place
 from soundranger_broker.faults import Fault
 from soundranger_broker.geodesy import Frame
 from soundranger_broker.given import Offset
@@ -23,8 +23,6 @@ from soundranger_broker.offsets import ways_m
 MOST_HEARD = 10
 # Four unknowns and some to spare: so many arrivals must agree on another place, and so large a share of all.
 LEAST_AGREEING, LEAST_AGREEING_SHARE = 6, 0.7
-# An arrival agrees where it more likely than not came the direct way.
-DIRECT_WEIGHT = 0.5
 # What is said of a node must not rest on itself: there is no doubt about the bang, by the others.
 LEAST_LOG_ODDS = 7.0
 # Paths around buildings shift a node by less than this (m) ...
@@ -82,7 +80,7 @@ class PlaceMemory:
         if bang.log_odds < LEAST_LOG_ODDS:
             return
         weighed = zip(bang.heard, bang.location.weights.tolist(), strict=True)
-        direct = {one.detection.node for one, weight in weighed if weight > DIRECT_WEIGHT}
+        direct = {one.detection.node for one, weight in weighed if weight > USED_WEIGHT}
         heard = (*bang.heard, *unclaimed)
         travel_s = travel_time_s(ways_m(bang, heard), *bang.location.theta[3:]).tolist()
         gathered: dict[str, list[tuple[Heard, float]]] = {}
@@ -114,9 +112,10 @@ def _flight(bang: Bang) -> Flight:
     theta, covariance = bang.location.theta, bang.location.covariance
     speed, east, north = theta[3:].tolist()
     place_s = float(np.sqrt(np.trace(covariance[:2, :2]) / 2.0)) / speed
-    source = bang.frame.to_geodetic(float(theta[0]), float(theta[1]), bang.source_up_m)
     # Seen from the node, the way goes against the wind.
-    return Flight(source, 0.0, math.hypot(bang.location.path_sigma_s, place_s), (speed, -east, -north), bang.time_ns)
+    return Flight(
+        bang.place, 0.0, math.hypot(bang.location.path_sigma_s, place_s), (speed, -east, -north), bang.time_ns
+    )
 
 
 def _arriving(flight: Flight, bang: Bang, one: Heard) -> Flight:
@@ -137,7 +136,7 @@ def _judged(node: str, stand: Stand) -> Fault | None:
     if len(flights) < LEAST_AGREEING:
         return None
     found = _stands_at(stand)
-    agreeing = int((found.weights > DIRECT_WEIGHT).sum())
+    agreeing = int((found.weights > USED_WEIGHT).sum())
     off_m, covariance = found.theta[:2], found.covariance[:2, :2]
     size_m = float(np.hypot(*off_m))
     sigmas = float(np.sqrt(off_m @ np.linalg.solve(covariance, off_m)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from soundranger_broker.acoustics import travel_time_s
-from soundranger_broker.bang import MIN_NODES, Bang, Heard
+from soundranger_broker.bang import MIN_NODES, USED_WEIGHT, Bang, Heard
 from soundranger_broker.faults import Fault
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.given import RIGHT, Offset
@@ -44,7 +44,6 @@ TRUSTED_SHARE = 0.05
 # What is said of other nodes must not rest on the node itself: that many others agree, and there is no doubt.
 OTHERS = MIN_NODES
 LEAST_LOG_ODDS = 7.0
-DIRECT_WEIGHT = 0.5
 # An arrival of which all but this much is foretold by itself alone says nothing of its node.
 LEAST_LEFT = 0.2
 # The last arrivals of a bang come so much later than it.
@@ -115,7 +114,7 @@ class OffsetMemory:
 
     def observe(self, bang: Bang, unclaimed: Sequence[Heard]) -> None:
         """Learn from a bang, the arrivals that it made and those that no bang made."""
-        if bang.log_odds < LEAST_LOG_ODDS or (bang.location.weights > DIRECT_WEIGHT).sum() < OTHERS:
+        if bang.log_odds < LEAST_LOG_ODDS or (bang.location.weights > USED_WEIGHT).sum() < OTHERS:
             return
         own = _own_evidence(bang)
         others = _other_evidence(bang, [one for one in unclaimed if one.detection.node not in own])
@@ -153,7 +152,7 @@ def _own_evidence(bang: Bang) -> dict[str, tuple[Floats, int]]:
         offset = bang.given.offsets.get(one.detection.node, RIGHT)
         own = one.sigma_s**2 + offset.sigma_s**2 + bang.location.path_sigma_s**2
         left = 1.0 - bang.location.weights[i] * foretold[i] / own
-        enough = (np.delete(bang.location.weights, i) > DIRECT_WEIGHT).sum() >= OTHERS
+        enough = (np.delete(bang.location.weights, i) > USED_WEIGHT).sum() >= OTHERS
         if not enough or left < LEAST_LEFT:
             continue
         # An arrival pulls the bang to itself by what it weighs there: without it, it would miss by this much more.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from soundranger_broker.acoustics import travel_time_s
-from soundranger_broker.bang import MIN_NODES, Bang, Place
+from soundranger_broker.bang import MIN_NODES, USED_WEIGHT, Bang, Place
 from soundranger_broker.given import RIGHT
 from soundranger_broker.paths import Arrivals, Fit, Paths, expected, learnt, locate_along, unknown
 
@@ -25,8 +25,6 @@ SAME_M = 1.0
 # A spot explains a bang where it does so better than unknown paths would by this (log): what is nearer to even teaches
 # nothing, and with four arrivals is chance.
 LEAST_LOG_RATIO = 1.0
-# An arrival speaks for a spot where the location rests on it at least half.
-USED_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +67,7 @@ class PathMemory:
             self._spots.append(_founded(bang))
             return bang
         sharpened = _along(bang, found)
-        place = _place(sharpened)
+        place = sharpened.place
         paths = learnt(found.before, _names(bang), found.fit)
         if _apart_m(sharpened, paths.anchor) > SPOT_M:
             paths = replace(paths, anchor=place)
@@ -99,7 +97,7 @@ class PathMemory:
 
 def _founded(bang: Bang) -> Spot:
     """Return a spot of which one bang is known."""
-    place = _place(bang)
+    place = bang.place
     nothing = unknown(place, bang.given.medium, bang.location.path_sigma_s)
     before = expected(nothing, _names(bang), bang.given.medium, 0.0, 0.0)
     return Spot(learnt(before, _names(bang), _fit(bang, before)), place, bang.time_ns)
@@ -155,11 +153,6 @@ def _arrivals(bang: Bang) -> Arrivals:
 
 def _names(bang: Bang) -> tuple[str, ...]:
     return tuple(one.detection.node for one in bang.heard)
-
-
-def _place(bang: Bang) -> Place:
-    theta = bang.location.theta
-    return bang.frame.to_geodetic(float(theta[0]), float(theta[1]), bang.source_up_m)
 
 
 def _apart_m(bang: Bang, place: Place) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from soundranger_broker import words
 from soundranger_broker.acoustics import speed_of_sound_mps
-from soundranger_broker.association import LEAST_SIGMA_S, MOST_REFUSED
+from soundranger_broker.association import LEAST_SIGMA_S, MOST_REFUSED, SLOWEST_SOUND_MPS
 from soundranger_broker.bang import MIN_NODES, Bang
 from soundranger_broker.events import name_of, probability_of
 from soundranger_broker.geodesy import Floats, Frame
@@ -26,7 +26,6 @@ LOUD_SNR_DB = 18.0
 # Two nodes are no group: anything agrees with anything.
 LEAST_NODES = 3
 # Two nodes hear one sound within the time it needs from one to the other, in the slowest air, and this much more.
-SLOWEST_SOUND_MPS = 300.0
 SLACK_S = 0.02
 # Sound needs no longer than this across what hears one bang.
 SPAN_NS = 7 * NS_PER_S

@@ -295,10 +295,9 @@ def refine(scene: Scene, arrivals: Arrivals, point: Floats, chosen: Ints) -> tup
 
 
 @njit(cache=True)
-def weigh(evidence: Evidence, arrivals: Arrivals, point: Floats, chosen: Ints, hearing: float) -> tuple[float, Floats]:
-    """Return the log odds that one bang near `point` made the arrivals `chosen`, not clutter, and its place (2,)."""
-    picked = chosen[chosen >= 0]
-    problem = Problem(
+def problem_of(evidence: Evidence, arrivals: Arrivals, picked: Ints) -> Problem:
+    """Return the problem of where a bang was that made the arrivals `picked`."""
+    return Problem(
         evidence.places[picked],
         arrivals.times_s[picked],
         evidence.sigmas_s[picked],
@@ -307,9 +306,21 @@ def weigh(evidence: Evidence, arrivals: Arrivals, point: Floats, chosen: Ints, h
         evidence.precision,
         evidence.log_shares,
     )
-    mean, _, _, log_evidence, _ = average(problem, point)
+
+
+@njit(cache=True)
+def levels_worth(evidence: Evidence, place: Floats, picked: Ints) -> float:
+    """Return what the levels of the arrivals `picked` say of a bang at a place (east m, north m, ...)."""
+    east, north = evidence.places[picked, 0] - place[0], evidence.places[picked, 1] - place[1]
+    return level_evidence(evidence.snr_db[picked], np.sqrt(east**2 + north**2))
+
+
+@njit(cache=True)
+def weigh(evidence: Evidence, arrivals: Arrivals, point: Floats, chosen: Ints, hearing: float) -> tuple[float, Floats]:
+    """Return the log odds that one bang near `point` made the arrivals `chosen`, not clutter, and its place (2,)."""
+    picked = chosen[chosen >= 0]
+    mean, _, _, log_evidence, _ = average(problem_of(evidence, arrivals, picked), point)
     outside = np.maximum(np.maximum(evidence.low - mean[:2], mean[:2] - evidence.high), 0.0)
     log_prior = evidence.log_prior - np.sqrt(np.sum(outside**2)) / evidence.fall_m
-    east, north = evidence.places[picked, 0] - mean[0], evidence.places[picked, 1] - mean[1]
-    levels = level_evidence(evidence.snr_db[picked], np.sqrt(east**2 + north**2))
+    levels = levels_worth(evidence, mean, picked)
     return float(log_evidence + levels - np.sum(evidence.log_clutter[picked]) + hearing + log_prior), mean[:2]

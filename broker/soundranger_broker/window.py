@@ -58,9 +58,8 @@ class Window:
     """The arrivals and nodes of one search, as arrays; arrivals sorted by node and time.
 
     `awake` gives the places of nodes whose silence counts, `lately` those of them that were heard not long ago, `given`
-    what is known beforehand. A node
-    stands where its first detection in the window says. The frame lies amid the nodes that were heard, so
-    that none that is far off, or wrong about its place, can tilt it.
+    what is known beforehand. A node stands where its first detection in the window says. The frame lies amid the nodes
+    that were heard, so that none that is far off, or wrong about its place, can tilt it.
     """
 
     def __init__(

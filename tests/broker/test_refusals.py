@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.broker.test_events import a_bang
 
 from soundranger_broker import words
+from soundranger_broker.association import SLOWEST_SOUND_MPS
 from soundranger_broker.bang import Heard
 from soundranger_broker.refusals import (
     CHATTER_A_MINUTE,
@@ -16,7 +17,6 @@ from soundranger_broker.refusals import (
     LOUD_SNR_DB,
     MOST_A_MINUTE,
     SLACK_S,
-    SLOWEST_SOUND_MPS,
     STORM,
     RefusalBook,
     groups,
