@@ -9,8 +9,6 @@ import math
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
-import msgspec
-
 from soundranger_broker.geodesy import Frame
 from soundranger_node.errors import MessageError
 from soundranger_node.messages import DETECTION, Detection
@@ -19,7 +17,7 @@ from soundranger_node.utc import NS_PER_S
 # Ids are remembered for as long as a resend can come and no message is older: enough for an hour of a large network.
 MOST_IDS = 200_000
 # A node's clock may be ahead of ours by its bound and a little.
-MOST_FUTURE_NS = 5_000_000_000
+MOST_FUTURE_NS = 5 * NS_PER_S
 # A node that reports more than this in a minute of its own time floods; the associator takes no more than a part of it
 # for evidence anyway. Here it is counted and no more: nobody waits for it to be sorted.
 MOST_A_MINUTE = 600
@@ -66,7 +64,7 @@ class Ingest:
             return self._drop(None, error.problem)
         if node is not None and detection.node != node:
             return self._drop(None, "names another node than its topic")
-        reason = self._refuses(detection, now_ns)
+        reason = self._refuses(detection, hash(payload), now_ns)
         if reason is not None:
             return self._drop(detection.id, reason)
         # An id that was forgotten can come again while the first still waits: the number keeps their order total.
@@ -74,12 +72,14 @@ class Ingest:
         heapq.heappush(self._waiting, (detection.time_ns, detection.id, self._offered, detection))
         return Taken(detection.id, node=detection.node, moved_m=self._moved_m(detection))
 
-    def _refuses(self, detection: Detection, now_ns: int) -> str | None:
-        """Return why a detection is not to be kept, or None; remember its id."""
+    def _refuses(self, detection: Detection, content: int, now_ns: int) -> str | None:
+        """Return why a detection is not to be kept, or None; remember its id.
+
+        `content` tells payloads apart: a node keeps what it sends as bytes, and sends the same again.
+        """
         minute = detection.time_ns // MINUTE_NS
         if self._minutes.get(minute, Counter())[detection.node] >= MOST_A_MINUTE:
             return "comes from a node that floods"
-        content = hash(msgspec.json.encode(detection))
         # An id is a node's own: another that uses it, by mistake or not, takes nothing away.
         told = (detection.node, detection.id)
         if told in self._seen:
