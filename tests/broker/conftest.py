@@ -26,7 +26,7 @@ class Town:
     temperature_c: float = 15.0
     wind_mps: tuple[float, float] = (0.0, 0.0)
     sigma_s: float = 0.001
-    places_m: NDArray[np.float64] = field(init=False)
+    places_m: NDArray[np.float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
