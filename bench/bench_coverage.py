@@ -5,18 +5,20 @@ outside it; temperature and wind as far off as their priors say. Every node hear
 open, in the other half a quarter of the arrivals is late by an exponential of 30 ms, as in a town.
 """
 
+import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+import worlds
 from soundranger_broker.acoustics import speed_of_sound_mps, travel_time_s
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.learning import SPEED_PER_KELVIN, TEMPERATURE_SIGMA_K, WIND_SIGMA_MPS
 from soundranger_broker.location import Medium, locate
+from soundranger_broker.warm import warm_up
 
-NETWORKS = 5_000
 GROUPS = ((4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 12), (13, 20))
 SIDE_M = (500.0, 3_000.0)
 OUTSIDE_M = 500.0
@@ -39,7 +41,7 @@ class Case(NamedTuple):
     town: bool
 
 
-def cases(rng: np.random.Generator, networks: int = NETWORKS) -> Iterator[Case]:
+def cases(rng: np.random.Generator, networks: int) -> Iterator[Case]:
     """Yield bangs in random networks; every number of arrivals of `GROUPS` comes as often."""
     for number in range(networks):
         low, high = GROUPS[number % len(GROUPS)]
@@ -57,21 +59,37 @@ def cases(rng: np.random.Generator, networks: int = NETWORKS) -> Iterator[Case]:
         yield Case(nodes, times, sigmas, place, outside, town)
 
 
+def square_of(case: Case) -> float:
+    """Return the squared Mahalanobis distance of the place that is located for a bang from the true one."""
+    found = locate(case.nodes, case.times_s, case.sigmas_s, MEDIUM)
+    off = found.theta[:2] - case.place
+    return float(off @ np.linalg.solve(found.covariance[:2, :2], off))
+
+
+def print_row(arrivals: str, where: str, paths: str, squares: Sequence[float]) -> None:
+    """Print how often the ellipses of some bangs hold the truth."""
+    shares = "".join(f"{100.0 * np.mean(np.array(squares) <= level):7.1f}" for level in LEVELS)
+    print(f"{arrivals:>8s}  {where:7s}  {paths:5s} {len(squares):6d}{shares}", flush=True)
+
+
 def main() -> None:
-    """Print a table: one line a number of arrivals, place and kind of network."""
+    """Print a table: one line a number of arrivals, place and kind of network, and one for each number and all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", type=int, default=5_000, help="random networks, with one bang each")
+    networks = parser.parse_args().networks
+    warm_up()
     squares: dict[tuple[int, bool, bool], list[float]] = {}
-    for number, case in enumerate(cases(np.random.default_rng(1))):
-        found = locate(case.nodes, case.times_s, case.sigmas_s, MEDIUM)
-        off = found.theta[:2] - case.place
-        square = float(off @ np.linalg.solve(found.covariance[:2, :2], off))
-        squares.setdefault((number % len(GROUPS), case.outside, case.town), []).append(square)
+    made = cases(np.random.default_rng(1), networks)
+    for number, case in enumerate(worlds.progress(made, networks, "networks")):
+        squares.setdefault((number % len(GROUPS), case.outside, case.town), []).append(square_of(case))
     print("arrivals  bang     paths   bangs   50 %   90 %   95 % ellipses hold the truth")
-    for (group, outside, town), held in sorted(squares.items()):
-        low, high = GROUPS[group]
-        shares = "".join(f"{100.0 * np.mean(np.array(held) <= level):7.1f}" for level in LEVELS)
+    for group, (low, high) in enumerate(GROUPS):
         label = f"{low}" if low == high else f"{low}-{high}"
-        where, paths = "outside" if outside else "inside", "town" if town else "open"
-        print(f"{label:>8s}  {where:7s}  {paths:5s} {len(held):6d}{shares}")
+        own = {key: held for key, held in sorted(squares.items()) if key[0] == group}
+        for (_, outside, town), held in own.items():
+            print_row(label, "outside" if outside else "inside", "town" if town else "open", held)
+        print_row(label, "all", "all", [square for held in own.values() for square in held])
+    print_row("all", "all", "all", [square for held in squares.values() for square in held])
 
 
 if __name__ == "__main__":

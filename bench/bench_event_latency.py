@@ -157,8 +157,8 @@ def measure(broker: EmbeddedBroker | SpawnedMosquitto, options: argparse.Namespa
 
 def main() -> None:
     """Print a table: a line for each broker."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the nodes speak, to each broker")
     parser.add_argument("--rate", type=float, default=50.0, help="detections a second")
     parser.add_argument("--flood", type=float, default=0.0, help="detections a minute of a node that has gone mad")
     options = parser.parse_args()

@@ -135,9 +135,11 @@ def cost(heard: Network, most_s: float) -> Cost:
 def main() -> None:
     """Print a table: area, nodes, detections, detections a second, times real time, recall, precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nodes", type=lambda text: [int(count) for count in text.split(",")], default=list(NODES))
+    parser.add_argument(
+        "--nodes", type=lambda text: [int(count) for count in text.split(",")], default=list(NODES), help="how many"
+    )
     parser.add_argument("--seconds", type=float, default=600.0, help="how long each network listens")
-    parser.add_argument("--most-s", type=float, default=60.0, help="the most processor time for one row")
+    parser.add_argument("--most-s", type=float, default=40.0, help="the most processor time for one row")
     options = parser.parse_args()
     warm_up()
     print(

@@ -4,32 +4,26 @@ The data are not part of the project. SOUNDRANGER_DATA names their folder; where
 shares within 15 m of the surveyed place: how often the stated ellipses, widened by the survey's own error, hold it.
 """
 
-import json
+import argparse
 import math
-import os
-import subprocess
-import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+import worlds
 from soundranger_broker.acoustics import speed_of_sound_mps
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.learning import SPEED_PER_KELVIN
 from soundranger_broker.location import Medium, locate
+from soundranger_broker.warm import warm_up
+from soundranger_node.utc import NS_PER_S
 
-DATA = Path(os.environ.get("SOUNDRANGER_DATA") or Path(__file__).parents[2] / "shared" / "data")
-BENCH = DATA.parent / "bench"
 SENSORS = (4, 5, 6, 8, 10)
 # Goals for the share within 15 m, per cent.
 GOALS = (92.0, 98.0, 99.5, 99.9, 100.0)
-DRAWS = 25
 NEAR_M = 15.0
-SURVEY_SIGMA_M = 2.5
 # How far the air between the nodes is from what the weather station nearby said: its temperature, and no wind.
 STATION_SIGMA_K, STATION_WIND_SIGMA_MPS = 1.0, 1.0
 # Squared Mahalanobis radii of ellipses that hold 50, 90 and 95 %.
@@ -45,18 +39,14 @@ class Shot(NamedTuple):
     temperature_c: float
 
 
-def shots(folder: Path) -> Iterator[Shot]:
+def shots(world: worlds.World) -> Iterator[Shot]:
     """Yield the shots of one firing position."""
-
-    def rows(name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (folder / name).read_text().splitlines()]
-
-    by_id = {row["id"]: row for row in rows("detections.jsonl")}
-    for shot in rows("truth.jsonl"):
+    by_id = {row["id"]: row for row in world.detections}
+    for shot in world.shots:
         heard = [by_id[one] for one in shot["detections"]]
         frame = Frame(shot["lat"], shot["lon"])
         nodes = frame.to_enu(*np.array([(one["lat"], one["lon"], one["alt_m"]) for one in heard]).T)
-        times = np.array([(one["time_ns"] - shot["time_ns"]) / 1e9 for one in heard])
+        times = np.array([(one["time_ns"] - shot["time_ns"]) / NS_PER_S for one in heard])
         speed = speed_of_sound_mps(heard[0]["temperature_c"])
         sigmas = np.array([math.hypot(one["time_sigma_s"], one["position_sigma_m"] / speed) for one in heard])
         yield Shot(nodes, times, sigmas, heard[0]["temperature_c"])
@@ -87,23 +77,25 @@ def draw(shot: Shot, sensors: int, rng: np.random.Generator, tally: Tally) -> No
     place = found.theta[:2]
     tally.ours_m.append(float(np.hypot(*place)))
     tally.published_m.append(float(np.hypot(*published(shot.nodes[some], shot.times_s[some], speed))))
-    stated = found.covariance[:2, :2] + SURVEY_SIGMA_M**2 * np.eye(2)
+    stated = found.covariance[:2, :2] + worlds.SURVEY_M**2 * np.eye(2)
     tally.squares.append(float(place @ np.linalg.solve(stated, place)))
 
 
 def main() -> None:
     """Print a table, one line a number of sensors."""
-    if not (DATA / "livefire").is_dir():
-        sys.exit(f"no live-fire data in {DATA}: SOUNDRANGER_DATA names the folder that holds it")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=25, help="random choices of sensors for each shot")
+    draws = parser.parse_args().draws
+    if not worlds.live_fire_is_here():
+        return
+    warm_up()
     rng = np.random.default_rng(1)
     tallies: dict[int, Tally] = defaultdict(lambda: Tally([], [], []))
-    with tempfile.TemporaryDirectory() as work:
-        command = [sys.executable, str(BENCH / "livefire.py"), str(DATA / "livefire"), "--out", work]
-        subprocess.run([*command, "--pulses", "selected"], check=True, stdout=subprocess.DEVNULL)
-        for shot in (shot for folder in sorted(Path(work).iterdir()) for shot in shots(folder)):
-            for sensors in SENSORS:
-                for _ in range(DRAWS if len(shot.nodes) >= sensors else 0):
-                    draw(shot, sensors, rng, tallies[sensors])
+    fired = [shot for world in worlds.live_fire("selected") for shot in shots(world)]
+    for shot in worlds.progress(fired, len(fired), "shots"):
+        for sensors in SENSORS:
+            for _ in range(draws if len(shot.nodes) >= sensors else 0):
+                draw(shot, sensors, rng, tallies[sensors])
     print("sensors  draws  within 15 m: soundranger  goal  published  median m  published  ellipses hold 50  90  95 %")
     for sensors, goal in zip(SENSORS, GOALS, strict=True):
         tally = tallies[sensors]

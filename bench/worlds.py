@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -41,8 +41,12 @@ SPEED_MPS = 343.0
 # A file is located as of long after it.
 LATER_NS = 10_000 * NS_PER_S
 
+# Progress is told this often, s.
+PROGRESS_EVERY_S = 10.0
+
 # A message that became plain values, as JSON has them.
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,10 @@ def scenario(family: str, seed: int) -> World:
         return _read(f"{family} {seed}", Path(work) / family)
 
 
-def live_fire() -> Iterator[World]:
-    """Yield what all sensors reported at each firing position."""
+def live_fire(pulses: str = "all") -> Iterator[World]:
+    """Yield what sensors reported at each firing position: `all` of it, or what the authors `selected` for a shot."""
     with tempfile.TemporaryDirectory() as work:
-        _script("livefire.py", DATA / "livefire", "--out", work)
+        _script("livefire.py", DATA / "livefire", "--out", work, "--pulses", pulses)
         for folder in sorted(path for path in Path(work).iterdir() if path.is_dir()):
             yield _read(folder.name, folder, SURVEY_M)
 
@@ -127,11 +131,23 @@ def matched(events: Sequence[Row], shots: Sequence[Row]) -> dict[int, tuple[int,
     return found
 
 
-def parser(description: str | None, families: Sequence[str] = FAMILIES) -> argparse.ArgumentParser:
+def parser(
+    description: str | None, families: Sequence[str] = FAMILIES, seeds: Sequence[int] = SEEDS
+) -> argparse.ArgumentParser:
     """Return a parser of the options that benchmarks on scenarios have."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=list(SEEDS))
-    made.add_argument("--families", type=lambda text: text.split(","), default=list(families))
+    made.add_argument(
+        "--seeds",
+        type=lambda text: [int(seed) for seed in text.split(",")],
+        default=list(seeds),
+        help=f"of random worlds; {','.join(map(str, seeds))} by default",
+    )
+    made.add_argument(
+        "--families",
+        type=lambda text: text.split(","),
+        default=list(families),
+        help=f"of scenarios; {','.join(families)} by default",
+    )
     return made
 
 
@@ -141,6 +157,24 @@ def are_here() -> bool:
         return True
     print(f"there are no scenarios at {SHARED}; set SOUNDRANGER_DATA to the folder beside theirs")
     return False
+
+
+def live_fire_is_here() -> bool:
+    """Say whether the live-fire tests and the shared scripts are there; where they are not, print so."""
+    if (DATA / "livefire").is_dir() and (SHARED / "livefire.py").is_file():
+        return True
+    print(f"there are no live-fire tests at {DATA}; set SOUNDRANGER_DATA to the folder that holds them")
+    return False
+
+
+def progress(items: Iterable[T], count: int, what: str) -> Iterator[T]:
+    """Yield items, and now and then say on standard error how many of `count` are done."""
+    told_s = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - told_s > PROGRESS_EVERY_S:
+            told_s = time.monotonic()
+            print(f"{number} of {count} {what}", file=sys.stderr, flush=True)
+        yield item
 
 
 def _distance_m(event: Row, shot: Row) -> float:
