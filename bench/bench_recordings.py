@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from soundranger_node.audiofile import FileSource
 from soundranger_node.blocks import Block, Samples
 from soundranger_node.detector import Detector, Impulse
-from soundranger_node.utc import utc_ns
+from soundranger_node.utc import NS_PER_S, utc_ns
 
 DATA = Path(os.environ.get("SOUNDRANGER_DATA") or Path(__file__).parents[2] / "shared" / "data")
 BENCH = DATA.parent / "bench"
@@ -137,7 +137,7 @@ def livefire(folder: Path) -> Iterator[Heard]:
         samples, sample_rate_hz = read(wav)
         sound = np.flatnonzero(samples) / sample_rate_hz
         pulses = {
-            pulse["pulse_uuid"]: (utc_ns(pulse["arrival_time_utc"]) - start_ns) / 1e9
+            pulse["pulse_uuid"]: (utc_ns(pulse["arrival_time_utc"]) - start_ns) / NS_PER_S
             for pulse in json.loads(test.with_suffix(".allpulses.json").read_text())
             if pulse["serial_number"] == about["serial_number"]
         }

@@ -70,8 +70,13 @@ def _silence(bang: Bang) -> Iterator[str]:
 
 def _offsets(bang: Bang) -> Iterator[str]:
     for node in sorted({one.detection.node for one in bang.heard} & bang.given.offsets.keys()):
-        off_s = bang.given.offsets[node].mean_s
-        yield f"node {node} took part, whose times are {words.seconds(off_s)} {'late' if off_s > 0 else 'early'}"
+        off = bang.given.offsets[node]
+        if abs(off.mean_s) > off.sigma_s:
+            size = f"{words.seconds(off.mean_s)} {'late' if off.mean_s > 0 else 'early'}"
+        else:
+            # It is elsewhere than it says: from where a bang comes decides by how much.
+            size = f"off by up to {words.seconds(off.sigma_s)}"
+        yield f"node {node} took part, whose times are {size}"
 
 
 def _residuals(bang: Bang) -> Iterator[str]:

@@ -185,6 +185,9 @@ def test_a_node_that_is_known_to_be_off_is_named_with_the_size(town: "Town") -> 
     offsets = {town.names[2]: Offset(0.31, 0.001), "elsewhere": Offset(5.0, 0.1)}
     told = reason_of(replace(bang, given=replace(bang.given, offsets=offsets)))
     assert told == "Node node-02 took part, whose times are 310 ms late."
+    offsets = {town.names[2]: Offset(0.0, 0.08)}
+    told = reason_of(replace(bang, given=replace(bang.given, offsets=offsets)))
+    assert told == "Node node-02 took part, whose times are off by up to 80 ms."
 
 
 def test_arrivals_that_do_not_fit_and_uneven_ways_are_told(town: "Town") -> None:
