@@ -2,7 +2,7 @@
 
 Seeds that nothing was tuned on; a goal is hit where the worst of them hits it. `cpu_s` is processor time, one thread,
 from the bytes of the messages to the events; `a_second` detections in one of it, `real_time` how much faster than they
-came.
+came. At the end: whether the probabilities of all these events are what they say.
 
     python bench/bench_worlds.py                                    three seeds of seven families
     python bench/bench_worlds.py --seeds 7 --families clean,urban   a short one
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import worlds
+from honesty import Judged, judged, print_tables
 from soundranger_broker.warm import warm_up
 
 # Of an honest ellipse.
@@ -68,12 +69,12 @@ GOALS = {
 }
 
 
-def measured(family: str, seed: int) -> dict[str, float]:
-    """Return the figures of one world."""
+def measured(family: str, seed: int) -> tuple[dict[str, float], list[Judged]]:
+    """Return the figures of one world, and what of its events is real."""
     world = worlds.scenario(family, seed)
     events, taken_s = worlds.located(world)
     speed = {"cpu_s": taken_s, "a_second": len(world.payloads) / taken_s, "real_time": world.span_s / taken_s}
-    return worlds.score(world, events) | speed
+    return worlds.score(world, events) | speed, judged(world, events)
 
 
 def aim(goal: Goal | None) -> str:
@@ -109,15 +110,19 @@ def print_family(family: str, found: Sequence[dict[str, float]]) -> None:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print a table of the families, and one of the probabilities."""
     options = worlds.parser(__doc__).parse_args()
     if not worlds.are_here():
         return
     warm_up()
     names = " ".join(f"{figure.name:>{figure.width}s}" for figure in FIGURES)
     print(f"seeds {', '.join(str(seed) for seed in options.seeds)}\n{'family':16s} {names}")
+    real: dict[str, list[Judged]] = {}
     for family in options.families:
-        print_family(family, [measured(family, seed) for seed in options.seeds])
+        found, events = zip(*(measured(family, seed) for seed in options.seeds), strict=True)
+        print_family(family, found)
+        real[family] = [one for some in events for one in some]
+    print_tables("final events", real)
 
 
 if __name__ == "__main__":
