@@ -8,9 +8,8 @@ from numba import njit
 
 from soundranger_broker.bang import USED_WEIGHT
 from soundranger_broker.geodesy import Floats
-from soundranger_broker.levels import level_ratio
 from soundranger_broker.location import average
-from soundranger_broker.scoring import TABLE_STEP_M, Arrivals, Evidence, Flags, Ints, Scene, levels_worth, problem_of
+from soundranger_broker.scoring import TABLE_STEP_M, Arrivals, Evidence, Ints, Scene, levels_worth, problem_of
 from soundranger_broker.solver import UNKNOWNS, arrival_log_density, path_time_s
 
 # An arrival further off than this (s) is no bang's: sound that bends round a building is not that late.
@@ -23,17 +22,20 @@ HEARD_AGAIN = 0.85
 class Claim:
     """A bang in the contest: its arrivals (n,; -1: silent), and what they say of it.
 
-    `theta` (7,) and `covariance` (7, 7) are those of the unknowns of `solver`; `used` is how many arrivals came the
-    direct way; `worth` is the log ratio of its arrivals' density to that of clutter, at a prior density of 1 per square
-    metre and second.
+    `theta` (7,) are the unknowns of `solver`; `used` is how many arrivals came the direct way; `worth` is the log ratio
+    of its arrivals' density to that of clutter, at a prior density of 1 per square metre and second; `stakes` (m,) how
+    much more each arrival is worth to it than as clutter, its node being silent instead; `again` (n,) how much likelier
+    it is that a node heard it, or did not, where the node heard an earlier round from there; `log_rate` that (m^-2
+    s^-1) of bangs such as this, given those that are settled.
     """
 
     chosen: Ints
     theta: Floats = field(repr=False)
-    covariance: Floats = field(repr=False)
-    path_sigma_s: float
     used: int
     worth: float
+    stakes: Floats = field(repr=False)
+    again: Floats = field(repr=False)
+    log_rate: float
 
 
 @njit(cache=True)
@@ -103,28 +105,19 @@ def stakes(
 
 
 @njit(cache=True)
-def likeness(
-    scene: Scene, points: Floats, chosen: Ints, levels_db: Floats, before_heard: Flags, before_db: Floats
-) -> Floats:
-    """Return how much likelier it is who heard bangs (k), and how loud, if each came after a round like others (p).
+def heard_again(scene: Scene, point: Floats, chosen: Ints) -> Floats:
+    """Return how much likelier it is of each node (n,) that it heard a bang, or did not, if it heard one before it.
 
-    `levels_db` (k, n, `MEASURES`) of the bangs at the nodes; `before_heard` (p, n) and `before_db` (p, n, ...) the same
-    of the others. Log ratios (k, p) to the chances of a bang that nothing is known of.
+    The bang before is a round from about the same place. Log ratios to the chances of a bang that nothing is known of.
     """
     bins = scene.log_hear.shape[1]
-    ratios = np.zeros((len(chosen), len(before_heard)))
-    for k in range(len(chosen)):
-        _, loudest = hearing(scene, points[k], chosen[k])
-        for n in range(len(scene.nodes)):
-            distance = math.hypot(scene.nodes[n, 0] - points[k, 0], scene.nodes[n, 1] - points[k, 1])
-            place = min(round(distance / TABLE_STEP_M), bins - 1)
-            if chosen[k, n] >= 0:
-                ratio = math.log(HEARD_AGAIN) - scene.log_hear[loudest, place]
-            else:
-                ratio = math.log(1.0 - HEARD_AGAIN) - scene.log_silent[scene.doubtful[n], loudest, place]
-            for p in range(len(before_heard)):
-                if before_heard[p, n]:
-                    ratios[k, p] += ratio
-                    if chosen[k, n] >= 0:
-                        ratios[k, p] += level_ratio(before_db[p, n], levels_db[k, n])
+    ratios = np.empty(len(chosen))
+    _, loudest = hearing(scene, point, chosen)
+    for n in range(len(scene.nodes)):
+        distance = math.hypot(scene.nodes[n, 0] - point[0], scene.nodes[n, 1] - point[1])
+        place = min(round(distance / TABLE_STEP_M), bins - 1)
+        if chosen[n] >= 0:
+            ratios[n] = math.log(HEARD_AGAIN) - scene.log_hear[loudest, place]
+        else:
+            ratios[n] = math.log(1.0 - HEARD_AGAIN) - scene.log_silent[scene.doubtful[n], loudest, place]
     return ratios

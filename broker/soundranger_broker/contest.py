@@ -8,12 +8,12 @@ evidence are dropped. So the joint evidence never falls.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from soundranger_broker import series
+from soundranger_broker.assignment import deal
 from soundranger_broker.claims import Claim
 from soundranger_broker.echoes import LATEST_S
 from soundranger_broker.geodesy import Floats
@@ -48,6 +48,8 @@ class Contest:
         self._min_nodes, self._start_s = min_nodes, start_s
         # Families that were looked for again: the same look leads to the same rounds.
         self._looked: set[tuple[bytes, bytes]] = set()
+        # Who gets what of the arrivals when bangs are dealt to anew: the same bangs get the same.
+        self._deals: dict[tuple[Claim, ...], Ints] = {}
         self._owner = series.owners(evidence.arrivals)
 
     def settle(self, hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
@@ -66,8 +68,7 @@ class Contest:
         # A draft that its arrivals put before the start is none of this contest's.
         contesting = zip(drafts, rivals, strict=True)
         claims = self.improve([one for one, rival in contesting if rival and one.theta[2] >= self._start_s])
-        for k, one in enumerate(claims):
-            settled.append((self._evidence.odds(claims, k), one.theta[:3].copy(), one.chosen))
+        settled += [(self._evidence.odds(claims, one), one.theta[:3].copy(), one.chosen) for one in claims]
         return sorted(settled, key=lambda one: -one[0])
 
     def improve(self, claims: list[Claim]) -> list[Claim]:
@@ -89,7 +90,7 @@ class Contest:
         for family in self._families(drafts):
             if len(family) > 1:
                 rivals[list(family)] = True
-        wanted = np.array([self._evidence.stakes(one) > 0.0 for one in drafts]).reshape(len(drafts), len(self._owner))
+        wanted = np.array([one.stakes > 0.0 for one in drafts]).reshape(len(drafts), len(self._owner))
         for k, one in enumerate(drafts):
             wanting: Flags = np.logical_or.reduce(wanted[:, one.chosen[one.chosen >= 0]], axis=1)
             wanting[k] = False
@@ -107,12 +108,11 @@ class Contest:
         """Yield the bangs after all arrivals were dealt out anew; then those after the arrivals of one node were."""
         if not claims:
             return
-        dealt = self._deal(claims)
-        held = np.array([one.chosen for one in claims])
+        dealt, held = self._deal(claims), np.array([one.chosen for one in claims])
         changed = np.flatnonzero((dealt != held).any(axis=0))
         if len(changed) == 0:
             return
-        points = [one.theta[:3] for one in claims]
+        points = _points(claims)
         yield self._claims(points, dealt)
         for node in changed if len(changed) > 1 else ():
             one = held.copy()
@@ -121,20 +121,16 @@ class Contest:
 
     def _deal(self, claims: Sequence[Claim]) -> Ints:
         """Return who gets which arrival, (k, n), the arrivals of each node going where they are worth most."""
-        stakes = np.array([self._evidence.stakes(one) for one in claims]) - self._evidence.echoes(claims)
-        dealt = np.full((len(claims), len(self._scene.nodes)), -1)
-        for node in range(dealt.shape[1]):
-            low, high = self._arrivals.starts[node], self._arrivals.starts[node + 1]
-            gains = np.maximum(stakes[:, low:high], 0.0)
-            for k, i in zip(*linear_sum_assignment(gains, maximize=True), strict=True):
-                if gains[k, i] > 0.0:
-                    dealt[k, node] = low + i
-        return dealt
+        key = tuple(claims)
+        if key not in self._deals:
+            stakes = np.array([one.stakes for one in claims]) - self._evidence.echoes(claims)
+            self._deals[key] = deal(stakes, self._arrivals.starts)
+        return self._deals[key]
 
-    def _claims(self, points: Iterable[Floats], chosen: Ints) -> list[Claim]:
+    def _claims(self, points: Floats, chosen: Ints) -> list[Claim]:
         """Return what arrivals (k, n) say of bangs near points, where these are bangs of this contest."""
-        enough = ((one, row) for one, row in zip(points, chosen, strict=True) if (row >= 0).sum() >= self._min_nodes)
-        claims = [self._evidence.claim(one, row) for one, row in enough]
+        enough = np.flatnonzero((chosen >= 0).sum(axis=1) >= self._min_nodes)
+        claims = [self._evidence.claim(points[k], chosen[k]) for k in enough]
         return [one for one in claims if one.theta[2] >= self._start_s and one.used >= self._min_nodes]
 
     def _in_series(self, claims: list[Claim]) -> Iterator[list[Claim]]:
@@ -154,12 +150,14 @@ class Contest:
 
     def _rounds(self, free: Ints, places: Floats, span: Floats) -> Iterator[list[Claim]]:
         """Yield the rounds fired within `span`, from the place near those given where most agree, and from each."""
+        centre = places.mean(axis=0)
+        free = series.within_reach(self._scene, self._arrivals, self._owner, free, centre, span)
         key = (free.tobytes(), places.tobytes())
         if key in self._looked:
             return
         self._looked.add(key)
-        best = series.best_place(self._scene, self._arrivals, self._owner, free, places.mean(axis=0), span)
-        for place in (best, *places):
+        best = series.best_place(self._scene, self._arrivals, self._owner, free, centre, span)
+        for place in _distinct([best, *places]):
             points, chosen = series.rounds_at(
                 self._scene, self._arrivals, self._owner, free, place, span, self._min_nodes, LEAST_SCORE
             )
@@ -167,7 +165,7 @@ class Contest:
 
     def _shared(self, claims: list[Claim]) -> list[Claim]:
         """Return bangs that want one another's arrivals after these were dealt out."""
-        return self._claims([one.theta[:3] for one in claims], self._deal(claims)) if claims else claims
+        return self._claims(_points(claims), self._deal(claims)) if claims else claims
 
     def _polished(self, claims: list[Claim]) -> list[Claim]:
         """Return bangs after their arrivals were dealt out anew, as long as that raises the joint evidence."""
@@ -194,8 +192,8 @@ class Contest:
 
     def _dropped(self, claims: list[Claim]) -> Iterator[list[Claim]]:
         """Yield the bangs without one of them, the least likely first, and without series of them."""
-        for k in sorted(range(len(claims)), key=lambda k: self._evidence.odds(claims, k)):
-            yield [one for number, one in enumerate(claims) if number != k]
+        for least in sorted(claims, key=lambda one: self._evidence.odds(claims, one)):
+            yield [one for one in claims if one is not least]
         series_of = {found for family in self._families(claims) for found in self._series(claims, family)}
         for found in sorted(series_of, key=len):
             yield [one for number, one in enumerate(claims) if number not in found]
@@ -209,3 +207,17 @@ class Contest:
         for wait_s in waits_s[(waits_s > 0.0) & (waits_s < LATEST_S)]:
             follows = (np.abs(waits_s - wait_s) < SAME_WAIT_S).any(axis=0)
             yield tuple(k for k, so in zip(family, follows, strict=True) if so)
+
+
+def _points(claims: Sequence[Claim]) -> Floats:
+    """Return where and when bangs were, (k, 3): east m, north m, time s."""
+    return np.array([one.theta[:3] for one in claims])
+
+
+def _distinct(places: Sequence[Floats]) -> list[Floats]:
+    """Return places (2,), the first of those from where the same rounds are found."""
+    distinct: list[Floats] = []
+    for place in places:
+        if all(np.hypot(*(place - other)) > series.FINEST_M for other in distinct):
+            distinct.append(place)
+    return distinct

@@ -10,9 +10,7 @@ The joint log evidence of a set of bangs is the sum of
 * less, for each, the log odds that a bang must have to be taken.
 """
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection
 
 import numpy as np
 
@@ -20,32 +18,12 @@ from soundranger_broker import claims
 from soundranger_broker.claims import Claim
 from soundranger_broker.echoes import echo_rates_hz
 from soundranger_broker.geodesy import Floats
-from soundranger_broker.scoring import Arrivals, Evidence, Flags, Ints, Scene
-from soundranger_broker.solver import UNKNOWNS
-
-
-class Again(NamedTuple):
-    """How often one more round follows: `rates_hz` at first, each falling by e in its `decays_s`, and how near.
-
-    The density of its place falls by e with every `fall_m`.
-    """
-
-    rates_hz: tuple[float, ...]
-    decays_s: tuple[float, ...]
-    fall_m: float
-
-
-class Earlier(NamedTuple):
-    """Bangs that are settled: places (k, 2), m, times (k,), s, who heard them (k, n) and how loud (k, n, measures)."""
-
-    places: Floats
-    times_s: Floats
-    heard: Flags
-    levels_db: Floats
+from soundranger_broker.rounds import Again, Rounds, log_rates
+from soundranger_broker.scoring import Arrivals, Evidence, Ints, Scene
 
 
 class JointEvidence:
-    """What the arrivals of a window say of sets of bangs.
+    """What the arrivals of a window say of sets of bangs; what was weighed once is remembered.
 
     `levels_db` (m, `MEASURES`) are those of the arrivals; `earlier` bangs are settled and own none of these.
     """
@@ -56,67 +34,66 @@ class JointEvidence:
         arrivals: Arrivals,
         evidence: Evidence,
         levels_db: Floats,
-        earlier: Earlier,
+        earlier: Rounds,
         again: Again,
     ) -> None:
         self.scene, self.arrivals, self.evidence = scene, arrivals, evidence
         # A row more, for what was not heard.
         self._levels_db = np.concatenate([levels_db, np.full((1, levels_db.shape[1]), np.nan)])
         self._earlier, self._again = earlier, again
-        self._known: dict[bytes, Claim] = {}
+        self._claims: dict[bytes, Claim] = {}
+        self._weighed: dict[frozenset[Claim], tuple[float, Floats]] = {}
 
     def claim(self, point: Floats, chosen: Ints) -> Claim:
         """Return what arrivals say of a bang near a point."""
         key = chosen.tobytes()
-        if key not in self._known:
-            found = claims.explain(self.scene, self.arrivals, self.evidence, point, chosen)
-            self._known[key] = Claim(chosen, *found)
-        return self._known[key]
+        if key not in self._claims:
+            self._claims[key] = self._claim(point, chosen)
+        return self._claims[key]
 
-    def stakes(self, one: Claim) -> Floats:
-        """Return how much more each arrival (m,) is worth to a bang than as clutter, its node being silent instead."""
-        return claims.stakes(
-            self.scene, self.arrivals, self.evidence, one.chosen, one.theta, one.covariance, one.path_sigma_s
-        )
-
-    def of(self, bangs: Sequence[Claim]) -> float:
+    def of(self, bangs: Collection[Claim]) -> float:
         """Return the joint log evidence of bangs."""
-        if not bangs:
-            return 0.0
-        worth = sum(one.worth for one in bangs) + float(self.echoes(bangs).sum())
-        return worth + float(self._log_rates(bangs).sum()) - self.evidence.least_log_odds * len(bangs)
+        return self._weigh(frozenset(bangs))[0]
 
-    def odds(self, bangs: Sequence[Claim], k: int) -> float:
+    def odds(self, bangs: Collection[Claim], one: Claim) -> float:
         """Return the log odds of one of the bangs, given all others."""
-        return self.of(bangs) - self.of([*bangs[:k], *bangs[k + 1 :]]) + self.evidence.least_log_odds
+        every = frozenset(bangs)
+        return self._weigh(every)[0] - self._weigh(every - {one})[0] + self.evidence.least_log_odds
 
-    def echoes(self, bangs: Sequence[Claim]) -> Floats:
+    def echoes(self, bangs: Collection[Claim]) -> Floats:
         """Return how much better than clutter the echoes of series explain each arrival (m,), in logarithms."""
-        if not bangs:
-            return np.zeros(len(self.arrivals.times_s))
-        bangs = sorted(bangs, key=lambda one: float(one.theta[2]))
-        chosen, points = np.array([one.chosen for one in bangs]), np.array([one.theta[:3] for one in bangs])
-        rates_hz = echo_rates_hz(self.arrivals, self.evidence.sigmas_s, chosen, points)
-        explained: Floats = np.log1p(rates_hz * np.exp(-self.evidence.log_clutter))
-        return explained
+        return self._weigh(frozenset(bangs))[1]
 
-    def _log_rates(self, bangs: Sequence[Claim]) -> Floats:
-        """Return the log rate (m^-2 s^-1) of each bang (k,), given those before it."""
-        evidence, again, earlier = self.evidence, self._again, self._earlier
-        thetas = np.array([one.theta for one in bangs]).reshape(-1, UNKNOWNS)
-        chosen = np.array([one.chosen for one in bangs])
-        levels_db = self._levels_db[chosen]
-        places, times_s = thetas[:, :2], thetas[:, 2]
-        outside = np.maximum(np.maximum(evidence.low - places, places - evidence.high), 0.0)
-        anywhere = evidence.log_prior - np.linalg.norm(outside, axis=1) / evidence.fall_m
-        after_s = times_s[:, None] - np.concatenate([earlier.times_s, times_s])
-        apart_m = np.linalg.norm(places[:, None] - np.concatenate([earlier.places, places]), axis=2)
-        before_heard = np.concatenate([earlier.heard, chosen >= 0])
-        before_db = np.concatenate([earlier.levels_db, levels_db])
-        alike = claims.likeness(self.scene, thetas, chosen, levels_db, before_heard, before_db)
-        waits_s = np.maximum(after_s, 0.0)[:, :, None]
-        log_rates = np.logaddexp.reduce(np.log(again.rates_hz) - waits_s / np.array(again.decays_s), axis=2)
-        more = log_rates + alike - apart_m / again.fall_m - math.log(2.0 * math.pi * again.fall_m**2)
-        more[after_s <= 0.0] = -np.inf
-        summed: Floats = np.logaddexp.reduce(np.c_[anywhere, more], axis=1)
-        return summed
+    def _claim(self, point: Floats, chosen: Ints) -> Claim:
+        scene, evidence = self.scene, self.evidence
+        theta, covariance, path_sigma_s, used, worth = claims.explain(scene, self.arrivals, evidence, point, chosen)
+        stakes = claims.stakes(scene, self.arrivals, evidence, chosen, theta, covariance, path_sigma_s)
+        again = claims.heard_again(scene, theta, chosen)
+        outside = np.maximum(np.maximum(evidence.low - theta[:2], theta[:2] - evidence.high), 0.0)
+        anywhere = np.array([evidence.log_prior - np.hypot(*outside) / evidence.fall_m])
+        alone = self._rounds(theta[None], chosen[None])
+        log_rate = log_rates(anywhere, again[None], alone, self._earlier, self._again)
+        return Claim(chosen, theta, used, worth, stakes, again, float(log_rate[0]))
+
+    def _weigh(self, bangs: frozenset[Claim]) -> tuple[float, Floats]:
+        """Return the joint log evidence of bangs, and the part of it that echoes have, arrival by arrival (m,)."""
+        if bangs not in self._weighed:
+            self._weighed[bangs] = self._weigh_anew(sorted(bangs, key=lambda one: float(one.theta[2])))
+        return self._weighed[bangs]
+
+    def _weigh_anew(self, bangs: list[Claim]) -> tuple[float, Floats]:
+        """Weigh bangs in the order of time."""
+        if not bangs:
+            return 0.0, np.zeros(len(self.arrivals.times_s))
+        chosen, thetas = np.array([one.chosen for one in bangs]), np.array([one.theta for one in bangs])
+        rates_hz = echo_rates_hz(self.arrivals, self.evidence.sigmas_s, chosen, thetas)
+        echoes = np.log1p(rates_hz * np.exp(-self.evidence.log_clutter))
+        alone, again = np.array([one.log_rate for one in bangs]), np.array([one.again for one in bangs])
+        rounds = self._rounds(thetas, chosen)
+        rates = log_rates(alone, again, rounds, rounds, self._again)
+        worth = sum(one.worth for one in bangs) - self.evidence.least_log_odds * len(bangs)
+        return worth + float(rates.sum()) + float(echoes.sum()), echoes
+
+    def _rounds(self, thetas: Floats, chosen: Ints) -> Rounds:
+        """Return bangs at `thetas` (k, 7) with the arrivals `chosen` (k, n)."""
+        return Rounds(thetas[:, :2].copy(), thetas[:, 2].copy(), chosen >= 0, self._levels_db[chosen])

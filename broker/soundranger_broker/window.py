@@ -12,9 +12,10 @@ from soundranger_broker.bang import MIN_NODES, Bang, Heard, Place
 from soundranger_broker.contest import MORE_S, Contest, Hypothesis
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.given import RIGHT, Given
-from soundranger_broker.joint import Again, Earlier, JointEvidence
+from soundranger_broker.joint import JointEvidence
 from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import locate
+from soundranger_broker.rounds import Again, Rounds
 from soundranger_broker.starts import height_prior
 from soundranger_node.messages import Detection
 
@@ -117,7 +118,7 @@ class Window:
         known = self._known([bang.within(self.frame) for bang in earlier])
         names = [{one.detection.node for one in bang.heard} for bang in earlier]
         heard = np.array([[name in some for name in self.names] for some in names], dtype=bool)
-        before = Earlier(known.places, known.times_s, heard.reshape(-1, len(self.names)), known.levels_db)
+        before = Rounds(known.places, known.times_s, heard.reshape(-1, len(self.names)), known.levels_db)
         evidence = JointEvidence(self.scene, self.arrivals, self.evidence, self.levels_db, before, AGAIN)
         return Contest(evidence, MIN_NODES, -EDGE_S)
 

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from soundranger_broker import scoring
 from soundranger_broker.contest import Contest, Hypothesis
-from soundranger_broker.joint import Again, Earlier, JointEvidence
+from soundranger_broker.joint import JointEvidence
 from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import ANY_PATH, Medium
+from soundranger_broker.rounds import Again, Rounds
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -18,6 +19,7 @@ SPEED_MPS = 340.0
 SIGMA_S = 0.001
 SEARCH_SIGMA_S = 0.008
 CLUTTER_HZ = 0.5
+START_S = -0.05
 MEDIUM = Medium(SPEED_MPS, 1.8, 2.5)
 AGAIN = Again((0.1, 3.0), (10.0, 0.3), 15.0)
 
@@ -28,7 +30,7 @@ NODES: Floats = (
     * SIDE_M
     / COLUMNS
 )
-NOBODY = Earlier(
+NOBODY = Rounds(
     np.zeros((0, 2)), np.zeros(0), np.zeros((0, len(NODES)), dtype=bool), np.zeros((0, len(NODES), MEASURES))
 )
 
@@ -36,7 +38,7 @@ NOBODY = Earlier(
 class Heard:
     """What the nodes heard: the contest, and which arrival each bang made at each node."""
 
-    def __init__(self, times_s: Floats, earlier: Earlier = NOBODY) -> None:
+    def __init__(self, times_s: Floats, earlier: Rounds = NOBODY) -> None:
         """Take arrival times (k, n) of k bangs, or of their echoes, at n nodes; NaN where one was not heard."""
         order = np.argsort(times_s, axis=0)
         counts = np.isfinite(times_s).sum(axis=0)
@@ -72,7 +74,7 @@ class Heard:
         scene = scoring.make_scene(NODES, np.zeros(len(NODES), dtype=np.int64), SPEED_MPS, 2000.0)
         levels_db = np.full((len(owner), MEASURES), np.nan)
         self.evidence = JointEvidence(scene, self.arrivals, evidence, levels_db, earlier, AGAIN)
-        self.contest = Contest(self.evidence, 4, -0.05)
+        self.contest = Contest(self.evidence, 4, START_S)
 
     def settle(self, points: Floats, chosen: Ints) -> list[Hypothesis]:
         """Return what stands of drafts, in the order of time."""
@@ -120,6 +122,15 @@ def test_a_lone_bang_that_is_not_likely_enough_is_none() -> None:
     points = np.array([[700.0, 600.0, 0.3]])
     heard = Heard(arrival_times(points, rng))
     assert heard.contest.settle([(1.0, points[0], heard.rows[0])]) == []
+
+
+def test_a_draft_that_its_arrivals_put_before_the_start_takes_no_part() -> None:
+    rng = np.random.default_rng(0)
+    # The draft of the first of two rounds has it after the start, its arrivals before.
+    points = np.array([[700.0, 600.0, START_S - 0.01], [700.0, 600.0, START_S + 0.25]])
+    heard = Heard(arrival_times(points, rng))
+    settled = heard.settle(points + np.array([0.0, 0.0, 0.02]), heard.rows)
+    assert [row.tolist() for _, _, row in settled] == [heard.rows[1].tolist()]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -188,7 +199,7 @@ def test_a_weak_round_stands_after_others_and_not_alone() -> None:
     alone = Heard(times[3:])
     (after_odds,) = [odds for odds, point, _ in together.settle(points, together.rows) if point[2] > 0.6]
     alone_claim = alone.evidence.claim(points[3], alone.rows[0])
-    assert after_odds > alone.evidence.odds([alone_claim], 0) + 5.0
+    assert after_odds > alone.evidence.odds([alone_claim], alone_claim) + 5.0
 
 
 def test_a_round_after_a_settled_one_is_likelier() -> None:
@@ -196,10 +207,10 @@ def test_a_round_after_a_settled_one_is_likelier() -> None:
     points = series(1)
     times = arrival_times(points, rng)
     levels_db = np.full((1, len(NODES), MEASURES), np.nan)
-    before = Earlier(points[:, :2] + 3.0, points[:, 2] - 0.3, np.isfinite(times), levels_db)
+    before = Rounds(points[:, :2] + 3.0, points[:, 2] - 0.3, np.isfinite(times), levels_db)
     fresh, after = Heard(times), Heard(times, before)
     fresh_odds, after_odds = (
-        one.evidence.odds([one.evidence.claim(points[0], one.rows[0])], 0) for one in (fresh, after)
+        one.evidence.odds([draft := one.evidence.claim(points[0], one.rows[0])], draft) for one in (fresh, after)
     )
     assert after_odds > fresh_odds + 5.0
 
@@ -227,5 +238,5 @@ def test_whatever_the_drafts_the_evidence_does_not_fall_and_no_arrival_is_owned_
     owned = [int(i) for one in after for i in one.chosen if i >= 0]
     assert len(owned) == len(set(owned))
     assert all((one.chosen >= 0).sum() >= 4 for one in after)
-    assert all(evidence.odds(after, k) > 1.99 for k in range(len(after)))
+    assert all(evidence.odds(after, one) > 1.99 for one in after)
     assert contest.improve(after) == after
