@@ -58,8 +58,12 @@ def hearing(scene: Scene, point: Floats, chosen: Ints) -> tuple[float, int]:
 @njit(cache=True)
 def explain(
     scene: Scene, arrivals: Arrivals, evidence: Evidence, point: Floats, chosen: Ints
-) -> tuple[Floats, Floats, float, int, float]:
-    """Return the fields of a `Claim` of a bang near `point` (east m, north m, time s), after its arrivals `chosen`."""
+) -> tuple[Floats, Floats, float, int, float, int]:
+    """Return what the arrivals `chosen` say of a bang near `point` (east m, north m, time s).
+
+    That is theta and its covariance, the path error, how many arrivals are used and what they are worth, see `Claim`,
+    and how loud the bang was, see `hearing`.
+    """
     picked = chosen[chosen >= 0]
     problem = problem_of(evidence, arrivals, picked)
     mean, covariance, path_sigma_s, log_evidence, _ = average(problem, point)
@@ -69,8 +73,9 @@ def explain(
         if arrival_log_density(residual, math.hypot(problem.sigmas_s[i], path_sigma_s))[3] >= USED_WEIGHT:
             used += 1
     levels = levels_worth(evidence, mean, picked)
-    worth = log_evidence + levels + hearing(scene, mean, chosen)[0] - np.sum(evidence.log_clutter[picked])
-    return mean, covariance, path_sigma_s, used, worth
+    log_chance, loudest = hearing(scene, mean, chosen)
+    worth = log_evidence + levels + log_chance - np.sum(evidence.log_clutter[picked])
+    return mean, covariance, path_sigma_s, used, worth, loudest
 
 
 @njit(cache=True)
@@ -78,13 +83,12 @@ def stakes(
     scene: Scene,
     arrivals: Arrivals,
     evidence: Evidence,
-    chosen: Ints,
     theta: Floats,
     covariance: Floats,
     path_sigma_s: float,
+    loudest: int,
 ) -> Floats:
     """Return how much more each arrival (m,) is worth to a bang than as clutter, its node being silent instead."""
-    _, loudest = hearing(scene, theta, chosen)
     bins = scene.log_hear.shape[1]
     worth = np.full(len(arrivals.times_s), -np.inf)
     slopes = np.empty(UNKNOWNS)
@@ -105,14 +109,13 @@ def stakes(
 
 
 @njit(cache=True)
-def heard_again(scene: Scene, point: Floats, chosen: Ints) -> Floats:
+def heard_again(scene: Scene, point: Floats, chosen: Ints, loudest: int) -> Floats:
     """Return how much likelier it is of each node (n,) that it heard a bang, or did not, if it heard one before it.
 
     The bang before is a round from about the same place. Log ratios to the chances of a bang that nothing is known of.
     """
     bins = scene.log_hear.shape[1]
     ratios = np.empty(len(chosen))
-    _, loudest = hearing(scene, point, chosen)
     for n in range(len(scene.nodes)):
         distance = math.hypot(scene.nodes[n, 0] - point[0], scene.nodes[n, 1] - point[1])
         place = min(round(distance / TABLE_STEP_M), bins - 1)

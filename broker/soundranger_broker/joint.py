@@ -66,9 +66,10 @@ class JointEvidence:
 
     def _claim(self, point: Floats, chosen: Ints) -> Claim:
         scene, evidence = self.scene, self.evidence
-        theta, covariance, path_sigma_s, used, worth = claims.explain(scene, self.arrivals, evidence, point, chosen)
-        stakes = claims.stakes(scene, self.arrivals, evidence, chosen, theta, covariance, path_sigma_s)
-        again = claims.heard_again(scene, theta, chosen)
+        explained = claims.explain(scene, self.arrivals, evidence, point, chosen)
+        theta, covariance, path_sigma_s, used, worth, loudest = explained
+        stakes = claims.stakes(scene, self.arrivals, evidence, theta, covariance, path_sigma_s, loudest)
+        again = claims.heard_again(scene, theta, chosen, loudest)
         outside = np.maximum(np.maximum(evidence.low - theta[:2], theta[:2] - evidence.high), 0.0)
         anywhere = np.array([evidence.log_prior - np.hypot(*outside) / evidence.fall_m])
         alone = self._rounds(theta[None], chosen[None])

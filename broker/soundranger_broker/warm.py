@@ -8,9 +8,10 @@ from soundranger_broker.contest import Contest
 from soundranger_broker.joint import JointEvidence
 from soundranger_broker.levels import MEASURES
 from soundranger_broker.location import ANY_PATH, Medium, locate
-from soundranger_broker.rounds import Again, Rounds
+from soundranger_broker.rounds import Rounds
 from soundranger_broker.solver import arrival_log_density
 from soundranger_broker.starts import height_prior
+from soundranger_broker.window import AGAIN
 
 # A square of four nodes, a kilometre across.
 _NODES_M = np.array([[0.0, 0.0, 0.0], [1000.0, 0.0, 0.0], [0.0, 1000.0, 0.0], [1000.0, 1000.0, 0.0]])
@@ -53,7 +54,7 @@ def warm_up() -> None:
     known = search.Known(_SOURCE_M[None, :2], np.zeros(1), levels_db[None])
     search.find_bangs(scene, arrivals, evidence, levels_db, known, search.Task(region, count, 0.0, 0.0))
     earlier = Rounds(known.places, known.times_s, np.ones((1, count), dtype=bool), known.levels_db)
-    joint = JointEvidence(scene, arrivals, evidence, levels_db, earlier, Again((0.1, 3.0), (10.0, 0.3), 15.0))
+    joint = JointEvidence(scene, arrivals, evidence, levels_db, earlier, AGAIN)
     # Two bangs that want the same arrivals, so that there is something to contest.
     draft = (9.0, np.array([*_SOURCE_M[:2], 0.0]), np.arange(count))
     Contest(joint, count, -1.0).settle([draft, draft])
