@@ -23,6 +23,11 @@ class Heard:
     sigma_s: float
     clutter_hz: float
 
+    @property
+    def name(self) -> tuple[str, str]:
+        """The node and the detection's id, which is the node's own."""
+        return self.detection.node, self.detection.id
+
 
 @dataclass(frozen=True)
 class Bang:

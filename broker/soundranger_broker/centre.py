@@ -167,7 +167,7 @@ class Centre:
             now_ns = self._taken_until_ns() + self._ahead_ns
             if self._ready is None or self._ready.is_set():
                 self._tell(self.locator.decide(now_ns))
-                self._look()
+                self._look(now_ns)
                 self.concluded_ns = now_ns
             self._tell_figures()
             self._tell_status()
@@ -178,12 +178,12 @@ class Centre:
         now_ns = self._now_ns()
         return now_ns if self._queue.empty() else self._came_ns
 
-    def _look(self) -> None:
+    def _look(self, now_ns: int) -> None:
         """Look at what may become an event, at once where there is time for it: looks take half of it at most."""
         started_s = time.monotonic()
         if not self.locator.has_unseen or started_s < self._may_look_s:
             return
-        self._tell(self.locator.look())
+        self._tell(self.locator.look(now_ns))
         ended_s = time.monotonic()
         self._may_look_s = ended_s + (ended_s - started_s)
 

@@ -9,7 +9,7 @@ from numba import njit
 from soundranger_broker.bang import USED_WEIGHT
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.location import average
-from soundranger_broker.scoring import TABLE_STEP_M, Arrivals, Evidence, Ints, Scene, levels_worth, problem_of
+from soundranger_broker.scoring import TABLE_STEP_M, Arrivals, Evidence, Ints, Scene, levels_worth, problem_of, silence
 from soundranger_broker.solver import UNKNOWNS, arrival_log_density, path_time_s
 
 # An arrival further off than this (s) is no bang's: sound that bends round a building is not that late.
@@ -45,12 +45,12 @@ def hearing(scene: Scene, point: Floats, chosen: Ints) -> tuple[float, int]:
     totals = np.full(classes, -math.log(classes))
     for n in range(len(scene.nodes)):
         distance = math.hypot(scene.nodes[n, 0] - point[0], scene.nodes[n, 1] - point[1])
-        place = round(distance / TABLE_STEP_M)
+        place, due_s = round(distance / TABLE_STEP_M), point[2] + distance / scene.speed_mps
         for k in range(classes):
             if chosen[n] >= 0:
                 totals[k] += scene.log_hear[k, min(place, bins - 1)]
             elif place < bins:
-                totals[k] += scene.log_silent[scene.doubtful[n], k, place]
+                totals[k] += silence(scene, n, k, place, due_s)
     loudest = int(totals.argmax())
     return totals[loudest], loudest
 
@@ -99,7 +99,7 @@ def stakes(
             continue
         expected = path_time_s(theta, evidence.places, low, slopes)
         unsure = slopes @ covariance @ slopes + path_sigma_s**2
-        hear = scene.log_hear[loudest, place] - scene.log_silent[scene.doubtful[n], loudest, place]
+        hear = scene.log_hear[loudest, place] - silence(scene, n, loudest, place, expected)
         for i in range(low, high):
             off = arrivals.times_s[i] - expected
             if abs(off) < MOST_OFF_S:
@@ -118,9 +118,11 @@ def heard_again(scene: Scene, point: Floats, chosen: Ints, loudest: int) -> Floa
     ratios = np.empty(len(chosen))
     for n in range(len(scene.nodes)):
         distance = math.hypot(scene.nodes[n, 0] - point[0], scene.nodes[n, 1] - point[1])
-        place = min(round(distance / TABLE_STEP_M), bins - 1)
+        place, due_s = min(round(distance / TABLE_STEP_M), bins - 1), point[2] + distance / scene.speed_mps
         if chosen[n] >= 0:
             ratios[n] = math.log(HEARD_AGAIN) - scene.log_hear[loudest, place]
+        elif due_s > scene.heard_until_s:
+            ratios[n] = 0.0
         else:
             ratios[n] = math.log(1.0 - HEARD_AGAIN) - scene.log_silent[scene.doubtful[n], loudest, place]
     return ratios

@@ -17,6 +17,8 @@ from soundranger_node.messages import Event, Incident, NodeStatus, Refusal
 
 # Later than anything that ingest lets pass can be.
 FAR_NS = 1_000_000_000_000
+# A node's report is here this long after the sound, if all is well: pipeline, link and broker.
+REPORT_NS = 300_000_000
 
 News = Event | Incident | Refusal
 
@@ -53,7 +55,7 @@ class Locator:
 
     def advance(self, now_ns: int) -> list[News]:
         """Return the news as of a time, in the order in which they are to be published."""
-        return [*self.decide(now_ns), *self.look()]
+        return [*self.decide(now_ns), *self.look(now_ns)]
 
     def decide(self, now_ns: int) -> list[News]:
         """Return what is decided as of a time: nothing that comes later changes it."""
@@ -80,15 +82,13 @@ class Locator:
         """Whether detections have come in since the last look."""
         return bool(self._unseen)
 
-    def look(self) -> list[Event]:
-        """Return what detections that came since the last look say of events that may still change.
-
-        This costs a search over the last seconds.
-        """
+    def look(self, now_ns: int) -> list[Event]:
+        """Return what detections that came since the last look say of events that may still change, as of a time."""
         if not self._unseen:
             return []
         heard, self._unseen = self._unseen, []
-        return self.tracker.preliminary(self.associator.glance(self.ingest.waiting()), heard)
+        bangs = self.associator.glance(self.ingest.waiting(), now_ns - REPORT_NS)
+        return self.tracker.preliminary(bangs, heard)
 
 
 def locate_all(payloads: Iterable[bytes], now_ns: int) -> tuple[list[Event], Ingest]:

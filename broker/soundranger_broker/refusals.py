@@ -12,11 +12,12 @@ import numpy as np
 
 from soundranger_broker import words
 from soundranger_broker.acoustics import speed_of_sound_mps
-from soundranger_broker.association import LEAST_SIGMA_S, MOST_REFUSED, SLOWEST_SOUND_MPS
+from soundranger_broker.association import MOST_REFUSED, SLOWEST_SOUND_MPS
 from soundranger_broker.bang import MIN_NODES, Bang
 from soundranger_broker.events import name_of, probability_of
 from soundranger_broker.geodesy import Floats, Frame
 from soundranger_broker.location import Medium, locate
+from soundranger_broker.nodes import LEAST_SIGMA_S
 from soundranger_broker.window import LEAST_LOG_ODDS, Refused
 from soundranger_node.messages import Detection, Refusal
 from soundranger_node.utc import NS_PER_S

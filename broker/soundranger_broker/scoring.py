@@ -69,7 +69,8 @@ class Scene(NamedTuple):
     """What stands still in a search: nodes (n, 2) metres, speed of sound (m/s) and hearing tables.
 
     `log_hear` has shape (classes, bins); `log_silent` (2, classes, bins), for a node that is surely awake and for one
-    of the `doubtful` (n,: 0 or 1), which may as well be off.
+    of the `doubtful` (n,: 0 or 1), which may as well be off. What sounded after `heard_until_s` may not be reported
+    yet: nobody is silent about it.
     """
 
     nodes: Floats
@@ -77,6 +78,7 @@ class Scene(NamedTuple):
     speed_mps: float
     log_hear: Floats
     log_silent: Floats
+    heard_until_s: float
 
 
 class Evidence(NamedTuple):
@@ -100,19 +102,20 @@ class Evidence(NamedTuple):
     least_log_odds: float
 
 
-def make_scene(nodes: Floats, doubtful: Ints, speed_mps: float, max_range_m: float) -> Scene:
+def make_scene(nodes: Floats, doubtful: Ints, speed_mps: float, max_range_m: float, heard_until_s: float) -> Scene:
     """Return the scene of nodes (n, 2), `doubtful` or not (n,), that can hear out to `max_range_m`."""
     distances = np.arange(0.0, max_range_m + TABLE_STEP_M, TABLE_STEP_M)
     fall = 1.0 / (1.0 + np.exp(np.minimum((distances / HALF_RANGES_M[:, None] - 1.0) / FALL_SHARE, 50.0)))
     chance = WORST_HEARING + (BEST_HEARING - WORST_HEARING) * fall
     log_silent = np.stack([np.log(off + (1.0 - off) * (1.0 - chance)) for off in OFF])
-    return Scene(np.ascontiguousarray(nodes), doubtful, speed_mps, np.log(chance), log_silent)
+    return Scene(np.ascontiguousarray(nodes), doubtful, speed_mps, np.log(chance), log_silent, heard_until_s)
 
 
 def should_have_heard(scene: Scene, point: Floats, heard: Flags) -> Flags:
     """Return the nodes (n,) that a bang at `point`, as loud as those who `heard` it say, missed against the odds."""
     distances = np.linalg.norm(scene.nodes - point[:2], axis=1)
     within = distances < TABLE_STEP_M * scene.log_hear.shape[1]
+    within &= point[2] + distances / scene.speed_mps <= scene.heard_until_s
     bins = np.minimum(np.round(distances / TABLE_STEP_M).astype(np.int64), scene.log_hear.shape[1] - 1)
     silent = scene.log_silent[scene.doubtful, :, bins].T
     chances = np.where(heard, scene.log_hear[:, bins], np.where(within, silent, 0.0))
@@ -142,6 +145,12 @@ def misfit(residual_s: float, sigma_s: float) -> float:
     # Late arrivals: whichever of core and tail explains them better.
     tail = residual_s / LATE_MEAN_S + late_offset(sigma_s)
     return min(core, max(tail, 0.5))
+
+
+@njit(cache=True)
+def silence(scene: Scene, node: int, loudness: int, place: int, due_s: float) -> float:
+    """Return the log chance that a node, `place` steps of the tables away, says nothing of a sound due at a time."""
+    return scene.log_silent[scene.doubtful[node], loudness, place] if due_s <= scene.heard_until_s else 0.0
 
 
 @njit(cache=True)
@@ -194,7 +203,7 @@ def bound(scene: Scene, arrivals: Arrivals, centre: Point, half_m: float) -> tup
         else:
             value = -np.inf
         for k in range(classes):
-            silent = scene.log_silent[scene.doubtful[n], k, far_bin] if far_bin < bins else 0.0
+            silent = silence(scene, n, k, far_bin, late) if far_bin < bins else 0.0
             totals[k] += max(value + scene.log_hear[k, near_bin], silent)
     return totals.max(), heard
 
@@ -218,25 +227,25 @@ def score(scene: Scene, arrivals: Arrivals, point: Floats, chosen: Ints) -> tupl
     classes, bins = scene.log_hear.shape
     totals = np.full(classes, -math.log(classes))
     values = np.full(len(scene.nodes), -np.inf)
-    places = np.empty(len(scene.nodes), dtype=np.int64)
+    places, due_s = np.empty(len(scene.nodes), dtype=np.int64), np.empty(len(scene.nodes))
     for n in range(len(scene.nodes)):
         distance = math.hypot(scene.nodes[n, 0] - point[0], scene.nodes[n, 1] - point[1])
-        places[n] = round(distance / TABLE_STEP_M)
+        places[n], due_s[n] = round(distance / TABLE_STEP_M), point[2] + distance / scene.speed_mps
         if chosen[n] >= 0 and places[n] < bins:
-            residual = arrivals.times_s[chosen[n]] - point[2] - distance / scene.speed_mps
+            residual = arrivals.times_s[chosen[n]] - due_s[n]
             values[n] = arrivals.gains[chosen[n]] - misfit(residual, arrivals.sigmas_s[chosen[n]])
         if places[n] < bins:
             for k in range(classes):
-                silent = scene.log_silent[scene.doubtful[n], k, places[n]]
+                silent = silence(scene, n, k, places[n], due_s[n])
                 totals[k] += max(values[n] + scene.log_hear[k, places[n]], silent)
-    loudest = totals.argmax()
+    loudest = int(totals.argmax())
     hearing = -math.log(classes)
     for n in range(len(scene.nodes)):
         if places[n] >= bins:
             chosen[n] = -1
             continue
         hear = scene.log_hear[loudest, places[n]]
-        silent = scene.log_silent[scene.doubtful[n], loudest, places[n]]
+        silent = silence(scene, n, loudest, places[n], due_s[n])
         if values[n] + hear < silent:
             chosen[n] = -1
         hearing += hear if chosen[n] >= 0 else silent

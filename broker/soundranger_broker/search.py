@@ -7,7 +7,8 @@ better than the likeliest of those, that is a bang, and its arrivals are taken o
 so what was valued before is valued again only when it comes to the top, and nothing starts anew.
 
 Most bangs need no such proof: seeds (see `seeds`) lead to them at once, and what is likely beyond doubt is taken before
-any block is looked into. The blocks of what is left then have low bounds.
+any block is looked into. The blocks of what is left then have low bounds. What is only to compete for arrivals, or to
+be looked at again in a moment, is left to seeds.
 
 There are several kinds of hypotheses: a bang anywhere, and one more round from each place where there was a bang. They
 differ in how likely they are beforehand, and in what levels say; a rank is a score with the former added.
@@ -64,10 +65,15 @@ class Known(NamedTuple):
 class Task(NamedTuple):
     """What to search: a span of firing times, how many nodes make a bang, and the least scores worth pursuing.
 
-    `least_score` of a bang anywhere, and `least_score_again` of one more round from a place.
+    Nothing is left out in the first `thorough_s` of the region. Seeds come of the arrivals that are `fresh` (m,);
+    `drafts` (k, 3), points as in `Found`, are refined before. `least_score` of a bang anywhere, and
+    `least_score_again` of one more round from a place.
     """
 
     region: Region
+    thorough_s: float
+    drafts: Floats
+    fresh: Flags
     min_nodes: int
     least_score: float
     least_score_again: float
@@ -141,9 +147,11 @@ def find_bangs(
     state, tables = _start(anywhere), tables_of(scene)
     for k in range(len(known.places)):
         _expect_more(state, levels_db, known.levels_db[k], known.places[k], known.times_s[k], task)
+    for point in task.drafts:
+        _refine(scene, state, 0, point.copy(), task.min_nodes)
     _sow(scene, tables, state, levels_db, task)
-    _push_roots(state, 0)
-    most = math.ceil(FRUITLESS_PER_S * task.region.extent[2])
+    _push_roots(state, 0, task)
+    most = math.ceil(FRUITLESS_PER_S * task.thorough_s)
     while _take_next(scene, tables, state, levels_db, task, most, evidence.least_log_odds):
         pass
     return _gather(state, _inside(state), len(scene.nodes)), _gather(state, _best_refused(state), len(scene.nodes))
@@ -159,7 +167,7 @@ def _sow(scene: Scene, tables: Tables, state: State, levels_db: Floats, task: Ta
     anywhere, min_nodes = state.kinds[0], task.min_nodes
     ground = ground_of(scene, anywhere.arrivals, anywhere.evidence, task.region)
     order = np.argsort(anywhere.arrivals.times_s)
-    untried, before = anywhere.arrivals.alive.copy(), -1
+    untried, before = task.fresh.copy(), -1
     while len(state.taken) > before:
         before = len(state.taken)
         explained = _explained(state)
@@ -228,9 +236,10 @@ def _take_next(
 def _expect_more(state: State, levels_db: Floats, before_db: Floats, place: Floats, at_s: float, task: Task) -> None:
     """Look for more rounds from a place, about as loud at the nodes as `before_db` (n, `MEASURES`)."""
     state.places.append(place)
-    state.kinds.append(_again(state.kinds[0], levels_db, before_db, place, at_s, task))
-    state.votes.append(votes_of(state.kinds[-1].arrivals))
-    _push_roots(state, len(state.kinds) - 1)
+    if task.thorough_s > 0.0:
+        state.kinds.append(_again(state.kinds[0], levels_db, before_db, place, at_s, task))
+        state.votes.append(votes_of(state.kinds[-1].arrivals))
+        _push_roots(state, len(state.kinds) - 1, task)
 
 
 @njit(cache=True)
@@ -310,9 +319,11 @@ def _is_new(places: list[Floats], place: Floats) -> bool:
 
 
 @njit(cache=True)
-def _push_roots(state: State, number: int) -> None:
-    """Put all of a kind's region on the heap, to be looked at first of all."""
-    for block in roots(state.kinds[number].region):
+def _push_roots(state: State, number: int, task: Task) -> None:
+    """Put what is to be searched thoroughly of a kind's region on the heap, to be looked at first of all."""
+    corner, extent = state.kinds[number].region
+    until_s = min(corner[2] + extent[2], task.region.corner[2] + task.thorough_s)
+    for block in roots(Region(corner, np.array((extent[0], extent[1], until_s - corner[2])))):
         heapq.heappush(state.blocks, (-np.inf, number, len(state.taken), block))
 
 

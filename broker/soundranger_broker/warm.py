@@ -1,5 +1,7 @@
 """Compiles the numerics once, so that the first bang does not wait for it; numba keeps the result on disk."""
 
+import math
+
 import numpy as np
 
 from soundranger_broker import scoring, search
@@ -27,7 +29,7 @@ def warm_up() -> None:
     medium = Medium(_SPEED_MPS, 2.0, 2.5)
     locate(_NODES_M, times_s, sigmas_s, medium, height=height_prior(_NODES_M))
     arrival_log_density(0.0, 0.01)
-    scene = scoring.make_scene(_NODES_M[:, :2], np.zeros(count, dtype=np.int64), _SPEED_MPS, 2000.0)
+    scene = scoring.make_scene(_NODES_M[:, :2], np.zeros(count, dtype=np.int64), _SPEED_MPS, 2000.0, math.inf)
     arrivals = scoring.Arrivals(
         times_s=times_s,
         sigmas_s=sigmas_s,
@@ -52,7 +54,8 @@ def warm_up() -> None:
     region = Region(np.array([0.0, 0.0, -0.5]), np.array([1000.0, 1000.0, 1.0]))
     levels_db = np.full((count, MEASURES), 30.0)
     known = search.Known(_SOURCE_M[None, :2], np.zeros(1), levels_db[None])
-    search.find_bangs(scene, arrivals, evidence, levels_db, known, search.Task(region, count, 0.0, 0.0))
+    task = search.Task(region, 1.0, np.zeros((1, 3)), np.ones(count, dtype=bool), count, 0.0, 0.0)
+    search.find_bangs(scene, arrivals, evidence, levels_db, known, task)
     earlier = Rounds(known.places, known.times_s, np.ones((1, count), dtype=bool), known.levels_db)
     joint = JointEvidence(scene, arrivals, evidence, levels_db, earlier, AGAIN)
     # Two bangs that want the same arrivals, so that there is something to contest.

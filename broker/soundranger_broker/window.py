@@ -44,6 +44,10 @@ DRAFT_LOG_ODDS = -6.0
 AGAIN = Again(rates_hz=(search.AGAIN_HZ, 3.0), decays_s=(search.AGAIN_S, 0.3), fall_m=search.AGAIN_FALL_M)
 
 
+# Latitude and longitude (WGS84 degrees) and time (UTC, ns) of a bang that there may be.
+Draft = tuple[float, float, int]
+
+
 @dataclass(frozen=True)
 class Refused:
     """A hypothesis that was considered and not likely enough: when and where (WGS84 degrees) it would have been."""
@@ -53,6 +57,25 @@ class Refused:
     lon: float
     heard: tuple[Heard, ...]
     log_odds: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a window is looked at.
+
+    Bangs fired within `span_s` of the epoch are wanted, nothing being left out of the first `thorough_s`; those of
+    `overlap_s` more compete with them for arrivals. All that sounded until `heard_until_s` has been reported. What
+    earlier looks have `seen` enough of, detections by their names, leads to nothing new: their `drafts` are gone on
+    from.
+    """
+
+    epoch_ns: int
+    span_s: float
+    thorough_s: float
+    overlap_s: float
+    heard_until_s: float = math.inf
+    seen: frozenset[tuple[str, str]] = frozenset()
+    drafts: tuple[Draft, ...] = ()
 
 
 class Window:
@@ -68,11 +91,12 @@ class Window:
         inside: Iterable[Heard],
         awake: Mapping[str, Place],
         lately: set[str],
-        epoch_ns: int,
         given: Given,
+        look: Look,
     ) -> None:
-        self.epoch_ns = epoch_ns
+        self.epoch_ns = look.epoch_ns
         self.given = given
+        self._look = look
         self.heard = tuple(sorted(inside, key=lambda one: (one.detection.node, one.detection.time_ns)))
         fixes = np.array([(one.detection.lat, one.detection.lon, one.detection.alt_m) for one in self.heard])
         first = {one.detection.node: fix for one, fix in zip(self.heard[::-1], fixes[::-1], strict=True)}
@@ -84,7 +108,9 @@ class Window:
         self.medium = given.medium
         sure = lately | {one.detection.node for one in self.heard}
         doubtful = np.array([name not in sure for name in self.names], dtype=np.int64)
-        self.scene = scoring.make_scene(self.nodes[:, :2], doubtful, self.medium.speed_mps, MAX_RANGE_M)
+        self.scene = scoring.make_scene(
+            self.nodes[:, :2], doubtful, self.medium.speed_mps, MAX_RANGE_M, look.heard_until_s
+        )
         offsets = [given.offsets.get(one.detection.node, RIGHT) for one in self.heard]
         self.offsets_s = np.array([offset.mean_s for offset in offsets])
         self.sigmas_s = np.hypot([one.sigma_s for one in self.heard], [offset.sigma_s for offset in offsets])
@@ -94,22 +120,27 @@ class Window:
         self.evidence = self._evidence()
         self.levels_db = np.array([_levels_db(one.detection) for one in self.heard])
         self.refused: list[Refused] = []
+        self.owned: frozenset[tuple[str, str]] = frozenset()
+        self.drafts: tuple[Draft, ...] = ()
 
-    def bangs(self, span_s: float, overlap_s: float, earlier: Sequence[Bang]) -> list[Bang]:
-        """Return the bangs fired within `span_s` of the epoch, and hardly later, the likeliest first.
+    def bangs(self, earlier: Sequence[Bang]) -> list[Bang]:
+        """Return the bangs fired within the span, and hardly later, the likeliest first.
 
-        Those of `overlap_s` more compete with them for arrivals. `earlier` are the bangs of the seconds before the
-        epoch. What was refused is in `refused` afterwards.
+        `earlier` are the bangs of the seconds before the epoch. Afterwards, `refused` is what was not likely enough,
+        `owned` names what went into bangs, and `drafts` are what a later look may go on from.
         """
-        region = self._region(span_s + overlap_s)
-        task = search.Task(region, MIN_NODES, LEAST_SCORE, LEAST_SCORE_AGAIN)
+        span_s = self._look.span_s
         known = self._known(_distinct(bang.within(self.frame) for bang in earlier))
-        found, refused = search.find_bangs(self.scene, self.arrivals, self.evidence, self.levels_db, known, task)
+        found, refused = search.find_bangs(
+            self.scene, self.arrivals, self.evidence, self.levels_db, known, self._task()
+        )
         drafts = [*zip(*found, strict=True), *_weak(refused)]
         # Where nothing was fired in the span, there is nothing to settle yet.
         due = any(point[2] < span_s + MORE_S for _, point, _ in drafts)
         settled = self._contest(earlier).settle(drafts) if due else []
+        self.drafts = tuple(self._to_geodetic(point) for _, point, _ in (*settled, *drafts))
         owned = {int(i) for _, _, chosen in settled for i in chosen[chosen >= 0]}
+        self.owned = frozenset(self.heard[i].name for i in owned)
         self.refused = [self._refused(*one) for one in zip(*refused, strict=True) if owned.isdisjoint(one[2])]
         return [self._bang(*one) for one in settled if one[1][2] < span_s + EDGE_S]
 
@@ -136,9 +167,23 @@ class Window:
             levels_db,
         )
 
-    def _region(self, span_s: float) -> Region:
-        corner = np.array([*self._lowest, -EDGE_S])
-        return Region(corner, np.array([*(self._highest - self._lowest), span_s + EDGE_S]))
+    def _task(self) -> search.Task:
+        look, corner = self._look, np.array([*self._lowest, -EDGE_S])
+        extent = np.array([*(self._highest - self._lowest), look.span_s + look.overlap_s + EDGE_S])
+        thorough_s = look.thorough_s + 2.0 * EDGE_S if look.thorough_s > 0.0 else 0.0
+        fresh = np.array([one.name not in look.seen for one in self.heard])
+        drafts = np.array([self._from_geodetic(one) for one in look.drafts]).reshape(-1, 3)
+        region = Region(corner, extent)
+        return search.Task(region, thorough_s, drafts, fresh, MIN_NODES, LEAST_SCORE, LEAST_SCORE_AGAIN)
+
+    def _from_geodetic(self, draft: Draft) -> tuple[float, float, float]:
+        lat, lon, time_ns = draft
+        east_m, north_m, _ = self.frame.to_enu(lat, lon)
+        return float(east_m), float(north_m), (time_ns - self.epoch_ns) / 1e9
+
+    def _to_geodetic(self, point: Floats) -> Draft:
+        lat, lon, _ = self.frame.to_geodetic(float(point[0]), float(point[1]))
+        return lat, lon, self.epoch_ns + round(float(point[2]) * 1e9)
 
     def _arrivals(self) -> scoring.Arrivals:
         owner = np.searchsorted(self.names, [one.detection.node for one in self.heard])
@@ -168,8 +213,7 @@ class Window:
         )
 
     def _refused(self, log_odds: float, point: Floats, chosen: scoring.Ints) -> Refused:
-        lat, lon, _ = self.frame.to_geodetic(float(point[0]), float(point[1]))
-        time_ns = self.epoch_ns + round(float(point[2]) * 1e9)
+        lat, lon, time_ns = self._to_geodetic(point)
         return Refused(time_ns, lat, lon, tuple(self.heard[i] for i in chosen[chosen >= 0]), float(log_odds))
 
     def _bang(self, log_odds: float, point: Floats, chosen: scoring.Ints) -> Bang:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EPOCH_NS = 1_767_225_600_000_000_000
 SECOND_NS = 1_000_000_000
 HOUR_S = 3600.0
+# Long after the last detection: nothing is on its way any more.
+ALL_HEARD_NS = EPOCH_NS + 1000 * SECOND_NS
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def test_what_was_not_likely_enough_is_told_once_when_its_step_is_settled(town: 
     associator = aware(town)
     for one in town.chatter(np.random.default_rng(2), 40.0, 20.0):
         associator.add(one)
-    associator.glance()
+    associator.glance([], ALL_HEARD_NS)
     assert associator.refused() == []
     assert associator.settle(EPOCH_NS + 100 * SECOND_NS) == []
     refused = associator.refused()
@@ -233,7 +235,7 @@ def test_a_stream_in_any_portions_gives_what_the_file_gives(town: "Town", seed: 
         cut_ns = EPOCH_NS + round(cut_s * SECOND_NS)
         while waiting and waiting[0].time_ns < cut_ns:
             associator.add(waiting.pop(0))
-        associator.glance(waiting[:3])
+        associator.glance(waiting[:3], cut_ns)
         bangs += associator.settle(cut_ns)
     for one in waiting:
         associator.add(one)
@@ -261,21 +263,73 @@ def test_names_do_not_matter(town: "Town") -> None:
     ]
 
 
-def test_a_glance_sees_the_bang_as_soon_as_enough_nodes_have_heard_it_and_remembers_nothing(town: "Town") -> None:
+def test_a_glance_sees_the_bang_as_soon_as_enough_nodes_have_heard_it_and_settles_nothing(town: "Town") -> None:
     heard = town.hear(10.0, 20.0, 10.5, np.random.default_rng(15))
     associator = aware(town)
-    assert associator.glance(heard[:3]) == []
-    (first,) = seen(town, associator.glance(heard[:6]))
+    assert associator.glance(heard[:3], ALL_HEARD_NS) == []
+    (first,) = seen(town, associator.glance(heard[:6], ALL_HEARD_NS))
     assert_is(first, (10.0, 20.0), 10.5, within_m=15.0)
-    (again,) = seen(town, associator.glance(heard[:6]))
+    (again,) = seen(town, associator.glance(heard[:6], ALL_HEARD_NS))
     assert again == first
     (bang,) = associate(town, heard, associator=associator)
     assert len(bang.arrivals) == 9
 
 
 def test_a_glance_at_nodes_that_nobody_told_of_sees_the_bang_too(town: "Town") -> None:
-    (bang,) = seen(town, Associator().glance(town.hear(10.0, 20.0, 10.5)))
+    (bang,) = seen(town, Associator().glance(town.hear(10.0, 20.0, 10.5), ALL_HEARD_NS))
     assert_is(bang, (10.0, 20.0), 10.5)
+
+
+def test_a_node_that_may_still_hear_a_bang_is_not_silent_about_it(town: "Town") -> None:
+    heard, associator = town.hear(10.0, 20.0, 10.5), aware(town)
+    for at_s in np.arange(0.0, 9.0, 0.3):
+        associator.add(town.report(round(at_s / 0.3) % len(town.names), float(at_s)))
+    nearest, others = heard[0], heard[1:]
+    (early,) = associator.glance(others, nearest.time_ns - SECOND_NS // 10)
+    (late,) = associator.glance(others, nearest.time_ns + SECOND_NS // 10)
+    assert early.silent == ()
+    assert late.silent == (nearest.node,)
+    assert early.log_odds > late.log_odds
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_glances_at_each_report_see_what_one_glance_at_all_of_them_sees(town: "Town", seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    heard = [*town.hear(-300.0, 200.0, 10.2, rng), *town.hear(250.0, -150.0, 10.7, rng)]
+    reports = sorted([*heard, *town.chatter(rng, 5.0, 13.0)], key=lambda one: one.time_ns)
+    growing = aware(town)
+    for count in range(1, len(reports) + 1):
+        last = seen(town, growing.glance(reports[:count], reports[count - 1].time_ns))
+    at_once = seen(town, aware(town).glance(reports, reports[-1].time_ns))
+    assert len(last) == len(at_once) == 2
+    assert {one.arrivals for one in last} == {one.arrivals for one in at_once}
+
+
+def test_a_report_that_was_long_on_its_way_is_seen_with_the_others(town: "Town") -> None:
+    heard, associator = town.hear(10.0, 20.0, 10.5), aware(town)
+    for one in heard[:3]:
+        associator.add(one)
+    assert associator.glance([], heard[2].time_ns + 4 * SECOND_NS) == []
+    for one in heard[3:6]:
+        associator.add(one)
+    (bang,) = seen(town, associator.glance([], heard[2].time_ns + 5 * SECOND_NS))
+    assert bang.arrivals == {one.id for one in heard[:6]}
+
+
+def test_nodes_that_give_their_detections_the_same_ids_lose_none(town: "Town") -> None:
+    shots = [(10.2, (-200.0, 150.0)), (11.4, (180.0, -120.0))]
+    heard = [town.hear(*place, at_s) for at_s, place in shots]
+    # Each node counts from one; in the second shot another is first.
+    parts = [
+        [msgspec.structs.replace(one, id=str((rank + shift) % len(part))) for rank, one in enumerate(part)]
+        for shift, part in enumerate(heard)
+    ]
+    associator, bangs = aware(town), list[Bang]()
+    for one in sorted((one for part in parts for one in part), key=lambda one: one.time_ns):
+        associator.add(one)
+        bangs += associator.settle(one.time_ns)
+    bangs += associator.settle(ALL_HEARD_NS)
+    assert [len(bang.heard) for bang in bangs] == [len(part) for part in heard]
 
 
 def test_a_glance_does_not_see_again_what_is_settled(town: "Town") -> None:
@@ -283,7 +337,7 @@ def test_a_glance_does_not_see_again_what_is_settled(town: "Town") -> None:
     for one in town.hear(10.0, 20.0, 10.5):
         associator.add(one)
     assert len(associator.settle(EPOCH_NS + 60 * SECOND_NS)) == 1
-    assert associator.glance() == []
+    assert associator.glance([], ALL_HEARD_NS) == []
 
 
 def test_nothing_fired_before_the_decided_time_comes_later(town: "Town") -> None:

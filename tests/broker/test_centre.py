@@ -292,9 +292,9 @@ def test_a_status_makes_a_silent_node_count_and_a_last_will_does_not(broker: Add
 class SlowLocator(Locator):
     """A locator that needs longer for a look than detections may be late."""
 
-    def look(self) -> list[Event]:
+    def look(self, now_ns: int) -> list[Event]:
         time.sleep(2.0 * LATENESS_NS / 1e9)
-        return super().look()
+        return super().look(now_ns)
 
 
 def test_what_came_in_time_is_not_too_late_because_the_centre_is_slow(mosquitto: "Mosquitto", town: "Town") -> None:

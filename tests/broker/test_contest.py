@@ -1,5 +1,7 @@
 """The contest: every bang gets its own arrivals, whoever was given them first, and ghosts get none."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -71,7 +73,7 @@ class Heard:
             fall_m=300.0,
             least_log_odds=2.0,
         )
-        scene = scoring.make_scene(NODES, np.zeros(len(NODES), dtype=np.int64), SPEED_MPS, 2000.0)
+        scene = scoring.make_scene(NODES, np.zeros(len(NODES), dtype=np.int64), SPEED_MPS, 2000.0, math.inf)
         levels_db = np.full((len(owner), MEASURES), np.nan)
         self.evidence = JointEvidence(scene, self.arrivals, evidence, levels_db, earlier, AGAIN)
         self.contest = Contest(self.evidence, 4, START_S)

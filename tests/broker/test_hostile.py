@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from soundranger_broker.association import MOST_A_MINUTE, MOST_NODES
 from soundranger_broker.locator import Locator, News, locate_all
+from soundranger_broker.nodes import MOST_A_MINUTE, MOST_NODES
 from soundranger_node.messages import DETECTION, Detection, Event
 
 if TYPE_CHECKING:

@@ -143,7 +143,7 @@ def test_what_is_learnt_depends_on_the_detections_alone_not_on_their_portions(
             associator.add(one)
         bangs += associator.settle(portion[-1].time_ns)
         if every and number % every == 0:
-            associator.glance()
+            associator.glance([], portion[-1].time_ns)
         begin, number = begin + len(portion), number + 1
     bangs += associator.settle(10**19)
     assert [told(bang) for bang in bangs] == [told(bang) for bang in whole]

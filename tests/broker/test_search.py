@@ -64,6 +64,15 @@ def region_of(nodes: Floats, span_s: float = 1.6) -> Region:
     return Region(np.array([*low, 0.0]), np.array([*extent, span_s]))
 
 
+def task_of(
+    nodes: Floats, arrivals: scoring.Arrivals, min_nodes: int = 4, span_s: float = 1.6, least_again: float = LEAST_SCORE
+) -> search.Task:
+    """Return the task of searching all of a region, all arrivals being new."""
+    fresh = np.ones(len(arrivals.times_s), dtype=bool)
+    region = region_of(nodes, span_s)
+    return search.Task(region, span_s, np.zeros((0, 3)), fresh, min_nodes, LEAST_SCORE, least_again)
+
+
 def nothing_known(nodes: Floats) -> search.Known:
     return search.Known(np.zeros((0, 2)), np.zeros(0), np.zeros((0, len(nodes), MEASURES)))
 
@@ -73,7 +82,7 @@ def bangs(
 ) -> list[tuple[float, Floats, scoring.Ints]]:
     """Return log odds, point and arrivals of the bangs in the order in which they were taken."""
     levels_db = np.full((len(arrivals.times_s), MEASURES), np.nan)
-    task = search.Task(region_of(nodes, span_s), min_nodes, LEAST_SCORE, LEAST_SCORE)
+    task = task_of(nodes, arrivals, min_nodes, span_s)
     evidence = evidence_of(nodes, arrivals)
     found, _ = search.find_bangs(scene_of(nodes), arrivals, evidence, levels_db, nothing_known(nodes), task)
     return list(zip(found.log_odds.tolist(), found.points, found.chosen, strict=True))
@@ -81,7 +90,7 @@ def bangs(
 
 def scene_of(nodes: Floats, max_range_m: float = MAX_RANGE_M) -> scoring.Scene:
     """Return a scene of nodes that are surely awake."""
-    return scoring.make_scene(nodes, np.zeros(len(nodes), dtype=np.int64), SPEED_MPS, max_range_m)
+    return scoring.make_scene(nodes, np.zeros(len(nodes), dtype=np.int64), SPEED_MPS, max_range_m, math.inf)
 
 
 def heard_by(
@@ -191,10 +200,10 @@ def test_one_more_round_from_a_place_needs_fewer_nodes_than_the_first() -> None:
         heard[node] = []
     levels_db = np.full((4, MEASURES), 40.0)
     known = search.Known(place[None], np.array([-2.0]), np.full((1, len(nodes), MEASURES), 40.0))
-    task = search.Task(region_of(nodes), 4, LEAST_SCORE, 8.0)
     for before, expected in ((nothing_known(nodes), 0), (known, 1)):
         arrivals = arrivals_of(heard, clutter_hz=0.3)
         evidence = evidence_of(nodes, arrivals)
+        task = task_of(nodes, arrivals, least_again=8.0)
         found, refused = search.find_bangs(scene_of(nodes), arrivals, evidence, levels_db, before, task)
         assert len(found.log_odds) == expected
         assert len(refused.log_odds) <= 1

@@ -9,15 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 from tests.broker.test_search import (
-    LEAST_SCORE,
     arrivals_of,
     evidence_of,
     grid,
     heard_by,
     nothing_known,
-    region_of,
     scattered,
     scene_of,
+    task_of,
     together,
 )
 
@@ -36,7 +35,7 @@ def search_everywhere(
     """Return what `search.find_bangs` would, were nothing sown."""
     anywhere = search.Kind(arrivals, evidence, task.region, task.least_score)
     state, tables = search._start(anywhere), tables_of(scene)
-    search._push_roots(state, 0)
+    search._push_roots(state, 0, task)
     most = math.ceil(search.FRUITLESS_PER_S * task.region.extent[2])
     while search._take_next(scene, tables, state, levels_db, task, most, evidence.least_log_odds):
         pass
@@ -50,7 +49,7 @@ def both(nodes: Floats, by_node: list[list[float]]) -> tuple[search.Found, searc
         arrivals = arrivals_of(by_node)
         scene, evidence = scene_of(nodes), evidence_of(nodes, arrivals)
         levels_db = np.full((len(arrivals.times_s), MEASURES), np.nan)
-        task = search.Task(region_of(nodes), MIN_NODES, LEAST_SCORE, LEAST_SCORE)
+        task = task_of(nodes, arrivals, MIN_NODES)
         if seeds:
             found.append(search.find_bangs(scene, arrivals, evidence, levels_db, nothing_known(nodes), task)[0])
         else:
