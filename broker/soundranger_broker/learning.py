@@ -55,7 +55,7 @@ class Learner:
         medium = air.medium(self._airs_at(time_ns, _weather(inside)))
         expected = self._activity.per_hour_km2(time_ns, _area_km2(inside))
         offsets_s = {**self._offsets.known(time_ns), **self._places.known()}
-        return Given(medium, offsets_s, expected, self._path_errors.shares)
+        return Given(medium, offsets_s, expected, self._path_errors.shares, self._path_errors.late_shares)
 
     def observe(self, bang: Bang, unclaimed: Sequence[Heard]) -> Bang:
         """Learn from a settled bang, and the arrivals that no bang made; return it as what is known makes it."""

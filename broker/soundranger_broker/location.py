@@ -18,15 +18,21 @@ from numba import njit
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.sampling import ambiguous, moments
 from soundranger_broker.solver import (
+    LATE_SHARES,
     PATH_SIGMAS_S,
     UNKNOWNS,
     UP,
     Problem,
     Scratch,
     arrival_log_density,
+    clock_density,
+    direct_and_late,
+    floors_hz,
     invert,
     log_determinant,
     maximise,
+    mean_late_share,
+    mixed_density,
     path_time_s,
     scratch,
 )
@@ -41,8 +47,9 @@ from soundranger_broker.starts import (
     outside_m,
 )
 
-# Each path error of the grid is as likely as the next where nothing is known.
+# Each path error, and each share of late arrivals, of the grid is as likely as the next where nothing is known.
 ANY_PATH = tuple([1.0 / len(PATH_SIGMAS_S)] * len(PATH_SIGMAS_S))
+ANY_LATE = tuple([1.0 / len(LATE_SHARES)] * len(LATE_SHARES))
 # chi-square of two degrees of freedom at 95 %: the squared Mahalanobis radius of the 95 % ellipse.
 CHI2_95_2D = -2.0 * math.log(0.05)
 # Two equations cannot hold three unknowns.
@@ -109,7 +116,7 @@ class Location:
     log density of the arrivals, integrated over all unknowns, when every place (m^2) and time (s) has prior density 1.
     `alternatives` (k, 3) are other places that explain the arrivals: east m, north m, and the share of the probability
     that lies there; what they leave of 1 is the share of the place given. `path_shares` (g,) is how likely each path
-    error of `PATH_SIGMAS_S` is.
+    error of `PATH_SIGMAS_S` is, `late_shares` (h,) each share of late arrivals of `LATE_SHARES`.
     """
 
     theta: Floats
@@ -123,6 +130,7 @@ class Location:
     log_evidence: float
     alternatives: Floats
     path_shares: Floats
+    late_shares: Floats
 
 
 def locate(
@@ -133,13 +141,16 @@ def locate(
     start: Floats | None = None,
     height: Floats | None = None,
     path_shares: Sequence[float] = ANY_PATH,
+    late_shares: Sequence[float] = ANY_LATE,
+    clutter_hz: Floats | None = None,
 ) -> Location:
     """Locate a bang from arrivals at `nodes` (n, 3) metres at `times_s` (n,) with standard deviations `sigmas_s` (n,).
 
     `start` is (east m, north m, time s) where the caller knows about where and when: that place is taken unless another
     is surely likelier; without it, the likeliest. `height` (4,) is what is known of the source's height, as in
     `solver.Problem`; otherwise `nodes` say it.
-    `path_shares` (g,) is how likely each of `PATH_SIGMAS_S` is beforehand.
+    `path_shares` (g,) is how likely each of `PATH_SIGMAS_S` is beforehand, `late_shares` (h,) each of `LATE_SHARES`;
+    `clutter_hz` (n,) how often something like each arrival is heard by chance, where that is known to be often.
 
     Raises:
         ValueError: fewer than three arrivals.
@@ -147,8 +158,9 @@ def locate(
     if len(times_s) < LEAST_ARRIVALS:
         raise ValueError("a place and a time need at least three arrivals")
     begin, ground = _NOTHING if start is None else start, _NOTHING if height is None else height
-    log_shares = np.log(np.asarray(path_shares))
-    found = _locate(nodes, times_s, sigmas_s, medium.mean, medium.precision, log_shares, ground, begin)
+    log_shares, lates = np.log(np.asarray(path_shares)), np.asarray(late_shares)
+    floors = floors_hz(np.zeros(len(times_s)) if clutter_hz is None else clutter_hz)
+    found = _locate(nodes, times_s, sigmas_s, medium.mean, medium.precision, log_shares, lates, floors, ground, begin)
     theta, covariance = found[:2]
     up_sigma_m = math.sqrt(covariance[UP, UP])
     return Location(theta[:UP], covariance[:UP, :UP], float(theta[UP]), up_sigma_m, *found[2:])
@@ -185,9 +197,11 @@ def _same(theta: Floats, other: Floats, information: Floats) -> bool:
 @njit(cache=True, error_model="numpy")
 def _agreed(problem: Problem, theta: Floats, memory: Scratch) -> bool:
     """Say whether every arrival is likelier to have come the direct way than not."""
+    late_share = mean_late_share(problem)
     for i in range(len(problem.times_s)):
         residual = problem.times_s[i] - path_time_s(theta, problem.nodes, i, memory.row)
-        if arrival_log_density(residual, math.hypot(problem.sigmas_s[i], PATH_SIGMAS_S[-1]))[3] < LIKELIER:
+        sigma_s = math.hypot(problem.sigmas_s[i], PATH_SIGMAS_S[-1])
+        if arrival_log_density(residual, sigma_s, late_share, problem.floors_hz[i])[3] < LIKELIER:
             return False
     return True
 
@@ -307,13 +321,28 @@ def _log_prior_constant(problem: Problem) -> float:
 def _residuals(problem: Problem, theta: Floats, path_sigma_s: float) -> tuple[Floats, Floats, Floats]:
     """Return residuals (s), core shares and distances (m) of the arrivals, (n,) each."""
     count = len(problem.times_s)
+    late_share = mean_late_share(problem)
     residuals, weights, distances, row = np.empty(count), np.empty(count), np.empty(count), np.empty(UNKNOWNS)
     for i in range(count):
         residuals[i] = problem.times_s[i] - path_time_s(theta, problem.nodes, i, row)
-        weights[i] = arrival_log_density(residuals[i], math.hypot(problem.sigmas_s[i], path_sigma_s))[3]
+        sigma_s = math.hypot(problem.sigmas_s[i], path_sigma_s)
+        weights[i] = arrival_log_density(residuals[i], sigma_s, late_share, problem.floors_hz[i])[3]
         east, north = problem.nodes[i, 0] - theta[0], problem.nodes[i, 1] - theta[1]
         distances[i] = math.sqrt(east * east + north * north + (problem.nodes[i, 2] - theta[UP]) ** 2)
     return residuals, weights, distances
+
+
+@njit(cache=True, error_model="numpy")
+def _late_shares(problem: Problem, residuals_s: Floats, path_sigma_s: float) -> Floats:
+    """Return how likely each share of late arrivals (h,) is in view of all residuals (n,)."""
+    shares = problem.late_shares.copy()
+    for i in range(len(residuals_s)):
+        direct, late = direct_and_late(residuals_s[i], math.hypot(problem.sigmas_s[i], path_sigma_s))
+        outlier_hz = clock_density(residuals_s[i]) + problem.floors_hz[i]
+        for s in range(len(shares)):
+            shares[s] *= mixed_density(direct, late, LATE_SHARES[s], outlier_hz)
+        shares /= shares.sum()
+    return shares
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -324,12 +353,14 @@ def _locate(
     medium: Floats,
     precision: Floats,
     log_shares: Floats,
+    late_shares: Floats,
+    chance_hz: Floats,
     height: Floats,
     start: Floats,
-) -> tuple[Floats, Floats, Floats, Floats, Floats, float, float, Floats, Floats]:
+) -> tuple[Floats, Floats, Floats, Floats, Floats, float, float, Floats, Floats, Floats]:
     """Return the fields of a `Location`, the height among the unknowns; an empty `height` or `start` is none."""
     ground = height if len(height) > 0 else height_prior(nodes)
-    problem = Problem(nodes, times_s, sigmas_s, ground, medium, precision, log_shares)
+    problem = Problem(nodes, times_s, sigmas_s, ground, medium, precision, log_shares, late_shares, chance_hz)
     memory = scratch()
     known = len(start) > 0
     found, values, count = _maxima(problem, start, memory)
@@ -350,7 +381,19 @@ def _locate(
     if ambiguous(problem, theta, path_sigma_s, memory):
         covariance, path_sigma_s = moments(problem, theta, covariance, path_sigma_s, alternatives, memory)
     residuals, weights, distances = _residuals(problem, theta, path_sigma_s)
-    return theta, covariance, residuals, weights, distances, path_sigma_s, log_evidence, alternatives, path_shares
+    lates = _late_shares(problem, residuals, path_sigma_s)
+    return (
+        theta,
+        covariance,
+        residuals,
+        weights,
+        distances,
+        path_sigma_s,
+        log_evidence,
+        alternatives,
+        path_shares,
+        lates,
+    )
 
 
 @njit(cache=True, error_model="numpy")

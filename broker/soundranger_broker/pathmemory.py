@@ -9,6 +9,7 @@ from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.bang import MIN_NODES, USED_WEIGHT, Bang, Place
 from soundranger_broker.given import RIGHT
 from soundranger_broker.paths import Arrivals, Fit, Paths, expected, learnt, locate_along, unknown
+from soundranger_broker.solver import floors_hz
 
 # Bangs from one place are located, each for itself, to about this of each other beside what their ellipses say ...
 REACH_M = 10.0
@@ -148,6 +149,7 @@ def _arrivals(bang: Bang) -> Arrivals:
         bang.frame.to_enu(*np.array([(one.lat, one.lon, one.alt_m) for one in detections]).T),
         np.array([(one.time_ns - bang.epoch_ns) / 1e9 for one in detections]) - [off.mean_s for off in offsets],
         np.hypot([one.sigma_s for one in bang.heard], [off.sigma_s for off in offsets]),
+        floors_hz(np.array([one.clutter_hz for one in bang.heard])),
     )
 
 

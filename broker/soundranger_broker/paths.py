@@ -21,7 +21,7 @@ import numpy as np
 from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.location import Medium
-from soundranger_broker.solver import arrival_log_density
+from soundranger_broker.solver import LATE_SHARE, arrival_log_density
 
 # Speed of sound, wind east, wind north come before the delays.
 AIR = 3
@@ -69,11 +69,15 @@ class Paths:
 
 
 class Arrivals(NamedTuple):
-    """Arrivals of one bang: nodes (n, 3) in metres, times and standard deviations (n,) in seconds."""
+    """Arrivals of one bang: nodes (n, 3) in metres, times and standard deviations (n,) in seconds.
+
+    `floors_hz` (n,) as in `solver.Problem`.
+    """
 
     nodes: Floats
     times_s: Floats
     sigmas_s: Floats
+    floors_hz: Floats
 
 
 class Fit(NamedTuple):
@@ -165,7 +169,7 @@ def locate_along(paths: Paths, anchor: Floats, arrivals: Arrivals, start: Floats
         residuals = arrivals.times_s - point[2] - travel_time_s(arrivals.nodes - place, *air) - delays
         solved = _least_squares(design, shared + np.diag(noise), residuals)
         point = point + solved.step
-        spreads, log_ratio, judged = _judge(solved, noise, sigmas)
+        spreads, log_ratio, judged = _judge(solved, noise, sigmas, arrivals.floors_hz)
         settled = np.abs(judged - weights).max() < SETTLED_WEIGHT and np.abs(solved.step[:2]).max() < SETTLED_M
         if settled:
             break
@@ -207,7 +211,7 @@ def _least_squares(design: Floats, covariance: Floats, residuals: Floats) -> _So
     return _Solved(gain @ residuals, unknowns, gain, precision, pull, float(log_evidence))
 
 
-def _judge(solved: _Solved, noise: Floats, sigmas_s: Floats) -> tuple[Floats, float, Floats]:
+def _judge(solved: _Solved, noise: Floats, sigmas_s: Floats, floors_hz: Floats) -> tuple[Floats, float, Floats]:
     """Return of every arrival the variance (s^2) with which all others foretell it, and its weight in view of them.
 
     Between them stands by how much the evidence grows (log) where arrivals have the late tail and the floor of `solver`
@@ -217,7 +221,10 @@ def _judge(solved: _Solved, noise: Floats, sigmas_s: Floats) -> tuple[Floats, fl
     misses = solved.pull / apart
     variances = np.maximum(1.0 / apart - noise, 0.0) + sigmas_s**2
     judged = np.array(
-        [arrival_log_density(miss, math.sqrt(variance)) for miss, variance in zip(misses, variances, strict=True)]
+        [
+            arrival_log_density(miss, math.sqrt(variance), LATE_SHARE, floor_hz)
+            for miss, variance, floor_hz in zip(misses, variances, floors_hz, strict=True)
+        ]
     )
     gaussian = -0.5 * (misses**2 * apart + np.log(2.0 * math.pi / apart))
     return variances, float(np.sum(judged[:, 0] - gaussian)), judged[:, 3]

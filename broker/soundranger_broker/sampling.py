@@ -16,19 +16,21 @@ from numpy.typing import NDArray
 
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.solver import (
-    FLOOR_DENSITY_HZ,
-    FLOOR_SHARE,
     LATE_MEAN_S,
+    LATE_SHARES,
     PATH_SIGMAS_S,
     UNKNOWNS,
     Problem,
     Scratch,
     add_priors,
     arrival_log_density,
+    clock_density,
     direct_and_late,
     factorise_surely,
     log_posterior,
     maximise,
+    mean_late_share,
+    mixed_density,
     path_time_s,
 )
 from soundranger_broker.starts import candidates, outside_fall_m, outside_m
@@ -52,8 +54,6 @@ FARTHEST_SIGMAS, WIDENED_M = 5.0, 10.0
 CHAIN_WIDEST = 2
 # What is less likely than the best of its chain by this (log) changes no result.
 NEGLIGIBLE_LOG = 8.0
-# The share of arrivals that come by a bent or reflected path: in a field, on average, in a narrow town.
-LATE_SHARES = np.array([0.02, 0.15, 0.4])
 # Path errors (s), from the narrowest, of what is proposed: late arrivals reach as far as the last ones.
 PROPOSED_S = np.append(PATH_SIGMAS_S, [0.032, 0.064])
 # Points of the design: fewer miss places that late arrivals leave possible.
@@ -102,9 +102,11 @@ def ambiguous(problem: Problem, theta: Floats, path_sigma_s: float, memory: Scra
     """Say whether arrivals are few, or one is off by so little that others may be off instead."""
     if len(problem.times_s) <= FEW or path_sigma_s > WIDE_PATH_S:
         return True
+    late_share = mean_late_share(problem)
     for i in range(len(problem.times_s)):
         residual = problem.times_s[i] - path_time_s(theta, problem.nodes, i, memory.row)
-        share = arrival_log_density(residual, math.hypot(problem.sigmas_s[i], path_sigma_s))[3]
+        sigma_s = math.hypot(problem.sigmas_s[i], path_sigma_s)
+        share = arrival_log_density(residual, sigma_s, late_share, problem.floors_hz[i])[3]
         if share < LIKELIER and abs(residual) < HOPELESS_LATE_MEANS * LATE_MEAN_S:
             return True
     return False
@@ -278,21 +280,21 @@ def _log_target(problem: Problem, theta: Floats, paths: Ints, memory: Scratch) -
     """Return the log posterior of `theta` (7,), but for a constant, and the mean square of its path errors (s^2)."""
     count, shares = len(problem.times_s), len(LATE_SHARES)
     paths_s = PATH_SIGMAS_S[paths]
-    residuals = np.empty(count)
+    residuals, outliers_hz = np.empty(count), np.empty(count)
     for i in range(count):
         residuals[i] = problem.times_s[i] - path_time_s(theta, problem.nodes, i, memory.row)
+        outliers_hz[i] = clock_density(residuals[i]) + problem.floors_hz[i]
     logs, products = np.zeros((len(paths_s), shares)), np.ones(shares)
     for k in range(len(paths_s)):
         for i in range(count):
             direct, late = direct_and_late(residuals[i], math.hypot(problem.sigmas_s[i], paths_s[k]))
             for s in range(shares):
-                direct_share = 1.0 - LATE_SHARES[s] - FLOOR_SHARE
-                products[s] *= direct_share * direct + LATE_SHARES[s] * late + FLOOR_SHARE * FLOOR_DENSITY_HZ
+                products[s] *= mixed_density(direct, late, LATE_SHARES[s], outliers_hz[i])
             if (i + 1) % LOG_EVERY == 0 or i == count - 1:
                 for s in range(shares):
                     logs[k, s] += math.log(products[s])
                     products[s] = 1.0
     best = logs.max()
-    weights = np.exp(logs - best + problem.log_shares[paths].reshape(-1, 1)).sum(axis=1)
+    weights = (np.exp(logs - best + problem.log_shares[paths].reshape(-1, 1)) * problem.late_shares).sum(axis=1)
     prior = add_priors(problem, theta, memory.gradient, memory.information)
     return best + math.log(weights.sum()) + prior, float(weights @ (paths_s * paths_s)) / weights.sum()

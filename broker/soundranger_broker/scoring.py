@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.levels import level_evidence
 from soundranger_broker.location import average
-from soundranger_broker.solver import FLOOR_SHARE, LATE_MEAN_S, LATE_SHARE, Problem
+from soundranger_broker.solver import FLOOR_HZ, FLOOR_SHARE, LATE_MEAN_S, LATE_SHARE, Problem
 from soundranger_broker.starts import height_prior
 
 Ints = NDArray[np.int64]
@@ -84,8 +84,9 @@ class Scene(NamedTuple):
 class Evidence(NamedTuple):
     """What weighs a hypothesis: of the arrivals, place (m, 3), stated sigma, log clutter rate and SNR (m,).
 
-    `medium`, `precision` and `log_shares` as in `solver.Problem`; `log_prior` of a bang at a place and time (m^-2 s^-1)
-    inside the box from `low` to `high` (2,), falling by e with every `fall_m` outside it; `least_log_odds` to be taken.
+    `medium`, `precision`, `log_shares` and `late_shares` as in `solver.Problem`; `log_prior` of a bang at a place and
+    time (m^-2 s^-1) inside the box from `low` to `high` (2,), falling by e with every `fall_m` outside it;
+    `least_log_odds` to be taken.
     """
 
     places: Floats
@@ -95,6 +96,7 @@ class Evidence(NamedTuple):
     medium: Floats
     precision: Floats
     log_shares: Floats
+    late_shares: Floats
     log_prior: float
     low: Floats
     high: Floats
@@ -314,6 +316,8 @@ def problem_of(evidence: Evidence, arrivals: Arrivals, picked: Ints) -> Problem:
         evidence.medium,
         evidence.precision,
         evidence.log_shares,
+        evidence.late_shares,
+        np.full(len(picked), FLOOR_HZ),
     )
 
 

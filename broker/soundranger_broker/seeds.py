@@ -15,7 +15,7 @@ from numba import njit
 from soundranger_broker.backprojection import Region
 from soundranger_broker.geodesy import Floats
 from soundranger_broker.scoring import Arrivals, Evidence, Ints, Scene, bound, first_after
-from soundranger_broker.solver import Problem
+from soundranger_broker.solver import FLOOR_HZ, Problem
 from soundranger_broker.starts import fitting_three
 
 # Threes are made with arrivals at this many of the nearest nodes: two of them will have heard what the first did, even
@@ -64,6 +64,8 @@ def ground_of(scene: Scene, arrivals: Arrivals, evidence: Evidence, region: Regi
         evidence.medium,
         evidence.precision,
         evidence.log_shares,
+        evidence.late_shares,
+        np.full(len(arrivals.times_s), FLOOR_HZ),
     )
     return Ground(arrivals, owners, near, problem, region)
 

@@ -5,6 +5,7 @@ An arrival at a node is late by an error r with the density of a mixture:
 * a Gaussian core of the arrival's own standard deviation: sound that came the direct way;
 * that Gaussian with an exponential late tail (an exponentially modified Gaussian): echoes and diffraction around
   buildings only ever make sound late;
+* a hump, early as well as late: the clock of the node is off;
 * a flat floor: an arrival that has nothing to do with the source.
 
 The unknowns are `theta` = (east m, north m, time s, speed of sound m/s, wind east m/s, wind north m/s, up m), the air
@@ -33,7 +34,8 @@ class Problem(NamedTuple):
     `nodes` (n, 3) metres, `times_s` and `sigmas_s` (n,); `height` (4,) is a plane, up = height[0] + height[1] east +
     height[2] north (m), and the standard deviation (m) of the source's height around it; `medium` (3,) and `precision`
     (3, 3) are mean and inverse covariance of (speed of sound, wind east, wind north), m/s; `log_shares` (g,) the
-    logarithm of how likely each path error of the grid is beforehand.
+    logarithm of how likely each path error of the grid is beforehand, `late_shares` (h,) how likely each of
+    `LATE_SHARES` is; `floors_hz` (n,) the density (1/s) of arrivals that have nothing to do with the source.
     """
 
     nodes: Floats
@@ -43,6 +45,8 @@ class Problem(NamedTuple):
     medium: Floats
     precision: Floats
     log_shares: Floats
+    late_shares: Floats
+    floors_hz: Floats
 
 
 class Scratch(NamedTuple):
@@ -59,16 +63,25 @@ class Scratch(NamedTuple):
     row: Floats
 
 
-# In the livefire tests and in towns, one arrival in seven comes by a bent or reflected path ...
-LATE_SHARE = 0.15
+# The share of arrivals that come by a bent or reflected path: in a field, in a suburb, in a narrow town. Where nothing
+# is known, each is as likely as the next, and one in seven does, as in the livefire tests and in towns ...
+LATE_SHARES = np.array([0.02, 0.1, 0.33])
+LATE_SHARE = float(LATE_SHARES.mean())
 # ... by some 25 ms, 8 m of detour.
 LATE_MEAN_S = 0.025
 # One arrival in fifty that agrees with a place to within the search window is chance.
 FLOOR_SHARE = 0.02
 # That chance is spread over about a second of arrival times.
 FLOOR_DENSITY_HZ = 1.0
+FLOOR_HZ = FLOOR_SHARE * FLOOR_DENSITY_HZ
+# Where more is heard by chance than that, more of it is taken for the bang: at nodes that missed it, one in seven.
+MISSED_SHARE = 0.15
+# One arrival in a hundred has a time that is off, by some 30 ms either way: only a clock, or an echo of another bang,
+# makes sound early.
+CLOCK_SHARE, CLOCK_S = 0.01, 0.03
+CLOCK_PEAK_HZ = CLOCK_SHARE * 2.0 / (math.pi * CLOCK_S)
 # What is left of all arrivals comes the direct way.
-CORE_SHARE = 1.0 - LATE_SHARE - FLOOR_SHARE
+CORE_SHARE = 1.0 - LATE_SHARE - CLOCK_SHARE - FLOOR_SHARE
 
 # Path errors from none (a field) to 16 ms (hills and high blocks), each as likely as the next.
 PATH_SIGMAS_S = np.array([0.0, 0.001, 0.002, 0.004, 0.008, 0.016])
@@ -86,6 +99,11 @@ FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-9, 1e8
 WEAKEST_PER_M2 = 1e-10
 # No path is shorter than this (m): a source at a node has no direction.
 SHORTEST_M = 0.1
+
+
+def floors_hz(clutter_hz: Floats) -> Floats:
+    """Return the densities (1/s) of arrivals that have nothing to do with the source; chance has rates (n,)."""
+    return FLOOR_HZ + MISSED_SHARE * clutter_hz
 
 
 @njit(cache=True, error_model="numpy")
@@ -117,7 +135,9 @@ def late_density(residual_s: float, sigma_s: float, gaussian_hz: float) -> float
 
 
 @njit(cache=True, error_model="numpy")
-def arrival_log_density(residual_s: float, sigma_s: float) -> tuple[float, float, float, float]:
+def arrival_log_density(
+    residual_s: float, sigma_s: float, late_share: float = LATE_SHARE, floor_hz: float = FLOOR_HZ
+) -> tuple[float, float, float, float]:
     """Return log density (1/s), its slope and second derivative, and the share of the core, of one residual."""
     x = residual_s / sigma_s
     gaussian = math.exp(-0.5 * x * x) / (math.sqrt(2.0 * math.pi) * sigma_s)
@@ -126,10 +146,24 @@ def arrival_log_density(residual_s: float, sigma_s: float) -> tuple[float, float
     # The tail is the Gaussian folded with an exponential, so its slope is their difference over the exponential's mean.
     late_slope = (gaussian - late) / LATE_MEAN_S
     late_second = (gaussian_slope - late_slope) / LATE_MEAN_S
-    density = CORE_SHARE * gaussian + LATE_SHARE * late + FLOOR_SHARE * FLOOR_DENSITY_HZ
-    slope = (CORE_SHARE * gaussian_slope + LATE_SHARE * late_slope) / density
-    bend = CORE_SHARE * gaussian * (x * x - 1.0) / (sigma_s * sigma_s) + LATE_SHARE * late_second
-    return math.log(density), slope, bend / density - slope * slope, CORE_SHARE * gaussian / density
+    core_share = 1.0 - FLOOR_SHARE - CLOCK_SHARE - late_share
+    off = residual_s * (1.0 / CLOCK_S)
+    narrowing = 1.0 / (1.0 + off * off)
+    clock = CLOCK_PEAK_HZ * narrowing * narrowing
+    clock_slope = -4.0 / CLOCK_S * off * narrowing * clock
+    clock_second = 4.0 / CLOCK_S**2 * narrowing * (6.0 * off * off * narrowing - 1.0) * clock
+    density = core_share * gaussian + late_share * late + clock + floor_hz
+    per_density = 1.0 / density
+    slope = (core_share * gaussian_slope + late_share * late_slope + clock_slope) * per_density
+    bend = core_share * gaussian * (x * x - 1.0) / (sigma_s * sigma_s) + late_share * late_second + clock_second
+    return math.log(density), slope, bend * per_density - slope * slope, core_share * gaussian * per_density
+
+
+@njit(cache=True, error_model="numpy")
+def clock_density(residual_s: float) -> float:
+    """Return the density (1/s) of one residual where the clock of its node is off, times the share of those."""
+    off = residual_s / CLOCK_S
+    return CLOCK_PEAK_HZ / (1.0 + off * off) ** 2
 
 
 @njit(cache=True, error_model="numpy")
@@ -138,6 +172,12 @@ def direct_and_late(residual_s: float, sigma_s: float) -> tuple[float, float]:
     x = residual_s / sigma_s
     gaussian = math.exp(-0.5 * x * x) / (math.sqrt(2.0 * math.pi) * sigma_s)
     return gaussian, late_density(residual_s, sigma_s, gaussian)
+
+
+@njit(cache=True, error_model="numpy")
+def mixed_density(direct: float, late: float, late_share: float, outlier_hz: float) -> float:
+    """Return the density (1/s) of one residual where so many come late, given what `direct_and_late` says of it."""
+    return (1.0 - late_share - CLOCK_SHARE - FLOOR_SHARE) * direct + late_share * late + outlier_hz
 
 
 @njit(cache=True, error_model="numpy")
@@ -186,6 +226,15 @@ def add_priors(problem: Problem, theta: Floats, gradient: Floats, information: F
 
 
 @njit(cache=True, error_model="numpy")
+def mean_late_share(problem: Problem) -> float:
+    """Return the share of late arrivals that is to be expected."""
+    total = 0.0
+    for s in range(len(LATE_SHARES)):
+        total += problem.late_shares[s] * LATE_SHARES[s]
+    return total
+
+
+@njit(cache=True, error_model="numpy")
 def log_posterior(
     problem: Problem, path_sigma_s: float, theta: Floats, gradient: Floats, information: Floats, row: Floats
 ) -> float:
@@ -196,11 +245,12 @@ def log_posterior(
     gradient[:] = 0.0
     information[:] = 0.0
     total = 0.0
-    nodes, times_s, sigmas_s = problem.nodes, problem.times_s, problem.sigmas_s
+    nodes, times_s, sigmas_s, floors_hz = problem.nodes, problem.times_s, problem.sigmas_s, problem.floors_hz
+    late_share = mean_late_share(problem)
     for i in range(len(times_s)):
         residual = times_s[i] - path_time_s(theta, nodes, i, row)
         sigma = math.sqrt(sigmas_s[i] * sigmas_s[i] + path_sigma_s * path_sigma_s)
-        density, slope, second, _ = arrival_log_density(residual, sigma)
+        density, slope, second, _ = arrival_log_density(residual, sigma, late_share, floors_hz[i])
         total += density
         weight = max(-second, 0.0)
         for a in range(UNKNOWNS):
@@ -262,7 +312,8 @@ def factorise_surely(problem: Problem, information: Floats, memory: Scratch) -> 
     memory.damped[:] = information
     damping = 0.0
     _damp(problem, memory.damped, damping)
-    while not factorise(memory.damped, memory.factor):
+    # What is not a number is never definite.
+    while damping <= MOST_DAMPING and not factorise(memory.damped, memory.factor):
         # Rounding has made it indefinite.
         damping = max(10.0 * damping, LEAST_DAMPING)
         _damp(problem, memory.damped, damping)

@@ -9,9 +9,9 @@ from soundranger_broker.backprojection import Region
 from soundranger_broker.contest import Contest
 from soundranger_broker.joint import JointEvidence
 from soundranger_broker.levels import MEASURES
-from soundranger_broker.location import ANY_PATH, Medium, locate
+from soundranger_broker.location import ANY_LATE, ANY_PATH, Medium, locate
 from soundranger_broker.rounds import Rounds
-from soundranger_broker.solver import arrival_log_density
+from soundranger_broker.solver import FLOOR_HZ, LATE_SHARE, arrival_log_density
 from soundranger_broker.starts import height_prior
 from soundranger_broker.window import AGAIN
 
@@ -28,7 +28,7 @@ def warm_up() -> None:
     sigmas_s = np.full(count, 0.001)
     medium = Medium(_SPEED_MPS, 2.0, 2.5)
     locate(_NODES_M, times_s, sigmas_s, medium, height=height_prior(_NODES_M))
-    arrival_log_density(0.0, 0.01)
+    arrival_log_density(0.0, 0.01, LATE_SHARE, FLOOR_HZ)
     scene = scoring.make_scene(_NODES_M[:, :2], np.zeros(count, dtype=np.int64), _SPEED_MPS, 2000.0, math.inf)
     arrivals = scoring.Arrivals(
         times_s=times_s,
@@ -45,6 +45,7 @@ def warm_up() -> None:
         medium=medium.mean,
         precision=medium.precision,
         log_shares=np.log(ANY_PATH),
+        late_shares=np.array(ANY_LATE),
         log_prior=-20.0,
         low=np.zeros(2),
         high=np.full(2, 1000.0),

@@ -205,6 +205,7 @@ class Window:
             medium=self.medium.mean,
             precision=self.medium.precision,
             log_shares=np.log(self.given.path_shares),
+            late_shares=np.array(self.given.late_shares),
             log_prior=math.log(self.given.bangs_per_hour_km2 / 3600.0 / 1e6),
             low=self.nodes[:, :2].min(axis=0),
             high=self.nodes[:, :2].max(axis=0),
@@ -223,8 +224,9 @@ class Window:
         # Hills further off than sound goes say nothing of the ground here.
         near = np.linalg.norm(self.nodes[:, :2] - point[:2], axis=1) < MAX_RANGE_M
         ground = height_prior(self.nodes[near])
-        places, shares = self.evidence.places[picked], self.given.path_shares
-        location = locate(places, times_s, sigmas_s, self.medium, point, ground, shares)
+        places, clutter_hz = self.evidence.places[picked], np.exp(self.evidence.log_clutter[picked])
+        shares = self.given.path_shares, self.given.late_shares
+        location = locate(places, times_s, sigmas_s, self.medium, point, ground, *shares, clutter_hz)
         missed = scoring.should_have_heard(self.scene, location.theta, chosen >= 0)
         return Bang(
             heard=tuple(self.heard[i] for i in picked),

@@ -12,7 +12,7 @@ from soundranger_broker import scoring
 from soundranger_broker.contest import Contest, Hypothesis
 from soundranger_broker.joint import JointEvidence
 from soundranger_broker.levels import MEASURES
-from soundranger_broker.location import ANY_PATH, Medium
+from soundranger_broker.location import ANY_LATE, ANY_PATH, Medium
 from soundranger_broker.rounds import Again, Rounds
 
 Floats = NDArray[np.float64]
@@ -67,6 +67,7 @@ class Heard:
             medium=MEDIUM.mean,
             precision=MEDIUM.precision,
             log_shares=np.log(ANY_PATH),
+            late_shares=np.array(ANY_LATE),
             log_prior=float(np.log(20.0 / 3600.0 / 1e6)),
             low=NODES.min(axis=0),
             high=NODES.max(axis=0),

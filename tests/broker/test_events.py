@@ -16,7 +16,7 @@ from soundranger_broker.events import MOST_PROBABILITY, event_id, to_event
 from soundranger_broker.geodesy import Frame
 from soundranger_broker.given import Given, Offset
 from soundranger_broker.incidents import MOST_DISTANCE_M, MOST_EVENTS, MOST_PAUSE_NS, IncidentBook
-from soundranger_broker.location import ANY_PATH, Location, Medium
+from soundranger_broker.location import ANY_LATE, ANY_PATH, Location, Medium
 from soundranger_broker.tracking import Tracker, worth_telling
 from soundranger_node.messages import EVENT, INCIDENT, Event
 
@@ -52,6 +52,7 @@ def a_bang(
         log_evidence=1.0,
         alternatives=np.zeros((0, 3)),
         path_shares=np.array(ANY_PATH),
+        late_shares=np.array(ANY_LATE),
     )
     return Bang(
         heard=tuple(Heard(one, 0.001, 0.02) for one in heard),

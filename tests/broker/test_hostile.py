@@ -370,10 +370,14 @@ def test_a_false_claim_about_a_true_arrival_moves_nothing(
     assert_unmoved(located(payloads(told(town, node, FALSE_CLAIMS[lie], sizes))), without)
 
 
-@pytest.mark.xfail(
-    reason="one arrival 10 to 50 ms early is believed for a part, and the eight others taken to be late: 7 m off"
+BELIEVED_FOR_A_PART = pytest.mark.xfail(
+    reason="one arrival 10 to 20 ms early is believed for a part, and the paths taken to be uneven"
 )
-@pytest.mark.parametrize("early_s", [0.010, 0.014, 0.020, 0.050])
+
+
+@pytest.mark.parametrize(
+    "early_s", [*(pytest.param(early_s, marks=BELIEVED_FOR_A_PART) for early_s in (0.010, 0.014, 0.020)), 0.050]
+)
 def test_a_clock_that_is_a_little_early_moves_no_bang_out_of_its_ellipse(
     town: "Town", without_node: list[Events], early_s: float
 ) -> None:

@@ -27,6 +27,7 @@ from soundranger_broker.paths import (
     travel_slopes,
     unknown,
 )
+from soundranger_broker.solver import FLOOR_HZ
 
 MEDIUM = Medium(335.0, 1.8, 2.5)
 PATH_SIGMA_S, REPEAT_SIGMA_S = 0.008, 0.001
@@ -62,7 +63,9 @@ class World:
             times = travel_time_s(self.nodes - [*place, 5.0], *self.air) + delays
             times += self.rng.normal(0, REPEAT_SIGMA_S, 14)
             names = tuple(f"node-{i}" for i in heard)
-            shots.append((names, Arrivals(self.nodes[heard], times[heard], np.full(10, REPEAT_SIGMA_S))))
+            shots.append(
+                (names, Arrivals(self.nodes[heard], times[heard], np.full(10, REPEAT_SIGMA_S), np.full(10, FLOOR_HZ)))
+            )
         return shots
 
 

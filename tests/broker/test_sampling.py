@@ -7,9 +7,9 @@ import pytest
 
 from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.geodesy import Floats
-from soundranger_broker.location import ANY_PATH, CHI2_95_2D, Medium, average, locate
+from soundranger_broker.location import ANY_LATE, ANY_PATH, CHI2_95_2D, Medium, average, locate
 from soundranger_broker.sampling import DESIGN, PLACE_TIME, ambiguous, moments
-from soundranger_broker.solver import Problem, scratch
+from soundranger_broker.solver import FLOOR_HZ, Problem, scratch
 from soundranger_broker.starts import height_prior
 
 AIR = Medium(340.0, 0.6, 1.0)
@@ -23,7 +23,9 @@ def a_bang(rng: np.random.Generator, count: int, late_s: float = 0.0) -> tuple[P
     place = np.array([*rng.uniform(200.0, 800.0, 2), 5.0])
     times_s = travel_time_s(nodes - place, AIR.speed_mps, 0.0, 0.0) + rng.normal(0.0, 0.001, count)
     times_s[0] += late_s
-    return Problem(nodes, times_s, np.full(count, 0.001), height_prior(nodes), AIR.mean, AIR.precision, ANY), place
+    sigmas, floors, lates = np.full(count, 0.001), np.full(count, FLOOR_HZ), np.array(ANY_LATE)
+    ground = height_prior(nodes)
+    return Problem(nodes, times_s, sigmas, ground, AIR.mean, AIR.precision, ANY, lates, floors), place
 
 
 def test_the_design_is_centred_and_the_air_in_it_is_normal() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from soundranger_broker import scoring, search
 from soundranger_broker.backprojection import Region, parts, roots, runs, tables_of, votes_of
 from soundranger_broker.levels import MEASURES
-from soundranger_broker.location import ANY_PATH, Medium
+from soundranger_broker.location import ANY_LATE, ANY_PATH, Medium
 from soundranger_broker.seeds import ground_of, seeds_of
 
 Floats = NDArray[np.float64]
@@ -51,6 +51,7 @@ def evidence_of(nodes: Floats, arrivals: scoring.Arrivals, least_log_odds: float
         medium=MEDIUM.mean,
         precision=MEDIUM.precision,
         log_shares=np.log(ANY_PATH),
+        late_shares=np.array(ANY_LATE),
         log_prior=math.log(4.0 / 3600 / 1e6),
         low=nodes.min(axis=0),
         high=nodes.max(axis=0),

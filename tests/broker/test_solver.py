@@ -11,8 +11,11 @@ from scipy.integrate import quad
 from scipy.stats import exponnorm
 
 from soundranger_broker.geodesy import Floats
+from soundranger_broker.location import ANY_LATE
 from soundranger_broker.solver import (
+    CLOCK_S,
     FLOOR_DENSITY_HZ,
+    FLOOR_HZ,
     FLOOR_SHARE,
     LATE_MEAN_S,
     UNKNOWNS,
@@ -67,7 +70,8 @@ def a_problem(seed: int, sigma_s: float = 0.002) -> tuple[Problem, Floats]:
     truth = np.array([*rng.uniform(0, 900, 2), 0.3, 341.0, 1.0, -2.0, 2.0])
     times = predict(truth)[0] + rng.normal(0, sigma_s, len(NODES))
     medium, precision = np.array([340.0, 0.0, 0.0]), np.diag([0.25, 0.16, 0.16])
-    return Problem(NODES, times, np.full(len(NODES), sigma_s), HEIGHT, medium, precision, np.zeros(1)), truth
+    sigmas, floors = np.full(len(NODES), sigma_s), np.full(len(NODES), FLOOR_HZ)
+    return Problem(NODES, times, sigmas, HEIGHT, medium, precision, np.zeros(1), np.array(ANY_LATE), floors), truth
 
 
 def gaussian_hz(residual_s: float, sigma_s: float) -> float:
@@ -87,7 +91,8 @@ def test_the_late_tail_is_a_density(sigma_s: float) -> None:
 @pytest.mark.parametrize("sigma_s", [1e-4, 1e-3, 0.01, 0.1, 0.5])
 def test_all_arrivals_that_are_no_chance_make_one(sigma_s: float) -> None:
     floor = FLOOR_SHARE * FLOOR_DENSITY_HZ
-    edges = [-12 * sigma_s, 0, 3 * sigma_s, 8 * sigma_s + 2 * LATE_MEAN_S, 12 * sigma_s + 40 * LATE_MEAN_S]
+    early = [-40 * CLOCK_S - 12 * sigma_s, -CLOCK_S - 12 * sigma_s, -12 * sigma_s, 0]
+    edges = [*early, 3 * sigma_s, 8 * sigma_s + 2 * LATE_MEAN_S, 12 * sigma_s + 40 * LATE_MEAN_S]
     mass = sum(
         quad(lambda r: math.exp(arrival_log_density(r, sigma_s)[0]) - floor, low, high, epsabs=1e-10)[0]
         for low, high in pairwise(edges)

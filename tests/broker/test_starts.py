@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from soundranger_broker.geodesy import Floats
-from soundranger_broker.solver import Problem
+from soundranger_broker.location import ANY_LATE
+from soundranger_broker.solver import FLOOR_HZ, Problem
 from soundranger_broker.starts import (
     LEAST_OFF_GROUND_M,
     candidates,
@@ -26,9 +27,9 @@ def exact(nodes: Floats, place: Floats, time_s: float = 0.4) -> Problem:
     """Return the arrivals of a bang on level ground, without noise."""
     times = time_s + np.linalg.norm(nodes[:, :2] - place, axis=1) / SPEED_MPS
     height = np.array([0.0, 0.0, 0.0, 2.0])
-    return Problem(
-        nodes, times, np.full(len(nodes), 1e-3), height, np.array([SPEED_MPS, 0.0, 0.0]), np.eye(3), np.zeros(1)
-    )
+    medium, floors = np.array([SPEED_MPS, 0.0, 0.0]), np.full(len(nodes), FLOOR_HZ)
+    sigmas = np.full(len(nodes), 1e-3)
+    return Problem(nodes, times, sigmas, height, medium, np.eye(3), np.zeros(1), np.array(ANY_LATE), floors)
 
 
 def a_network(seed: int, count: int) -> tuple[Floats, Floats]:
