@@ -8,7 +8,7 @@ Mahalanobis distance of the truth, and `middle` its median: 2 and 1.39 of an hon
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,22 +45,25 @@ def found(world: worlds.World) -> Iterator[Found]:
     nodes = {int(name.split("-")[1]): one["node"] for name, one in by_id.items()}
     echoes = {name for name, one in by_id.items() if nodes.get(int(name.split("-")[1]) - 1) == one["node"]}
     direct = {name: number for number, shot in enumerate(world.shots) for name in shot["detections"]}
+    others = echoes | direct.keys()
     for number, (shot_number, off_m) in worlds.matched(events, world.shots).items():
         event, shot = events[number], world.shots[shot_number]
         frame = Frame(shot["lat"], shot["lon"])
         off = frame.to_enu(event["lat"], event["lon"])[:2]
         square = float(off @ np.linalg.solve(np.array(event["covariance_en_m2"]), off))
+        names = [arrival["detection"] for arrival in event["arrivals"]]
+        right = all(
+            direct.get(name) == shot_number if name in others else _may_be_of(by_id[name], shot, frame)
+            for name in names
+        )
+        yield Found(len(names), right, square, off_m, event["ellipse95"]["semi_major_m"])
 
-        def is_own(name: str) -> bool:
-            if name in direct or name in echoes:
-                return direct.get(name) == shot_number  # noqa: B023
-            one = by_id[name]
-            way_s = np.hypot(*frame.to_enu(one["lat"], one["lon"])[:2]) / worlds.SPEED_MPS  # noqa: B023
-            late_s = (one["time_ns"] - shot["time_ns"]) / NS_PER_S - way_s  # noqa: B023
-            return bool(-MOST_EARLY_SHARE * way_s < late_s < MOST_LATE_S)
 
-        right = all(is_own(arrival["detection"]) for arrival in event["arrivals"])
-        yield Found(len(event["arrivals"]), right, square, off_m, event["ellipse95"]["semi_major_m"])
+def _may_be_of(detection: dict[str, Any], shot: dict[str, Any], frame: Frame) -> bool:
+    """Say whether a detection has the time of a late arrival of a shot, which is in the middle of the frame."""
+    way_s = np.hypot(*frame.to_enu(detection["lat"], detection["lon"])[:2]) / worlds.SPEED_MPS
+    late_s = (detection["time_ns"] - shot["time_ns"]) / NS_PER_S - way_s
+    return bool(-MOST_EARLY_SHARE * way_s < late_s < MOST_LATE_S)
 
 
 def print_row(family: str, arrivals: str, whose: str, some: Sequence[Found]) -> None:
