@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 # The background is what a node reported over this long.
 MEMORY_S = 60.0
+# Of less than this (s) no rate is told.
+LEAST_LISTENED_S = 10.0
 # What a bang may still explain is remembered for longer: a minute before the oldest look that is still to come.
 UNDECIDED_S = 180.0
 # A node that has said nothing yet is taken to report this much by itself, a minute.
@@ -83,10 +85,11 @@ class ClutterModel:
         """Remember that a bang made what was reported at a time: it is no background, though it still echoes."""
         self.unclaimed = deque(one for one in self.unclaimed if one[0] != time_ns)
 
-    def background_hz(self, time_ns: int) -> float:
-        """Return the rate of what no bang has explained in the minute before a time."""
+    def background_hz(self, time_ns: int, listened_s: float = MEMORY_S) -> float:
+        """Return the rate of what no bang has explained in the minute before a time, or in as much as was listened."""
         since_ns = time_ns - round(MEMORY_S * 1e9)
-        return (PRIOR_COUNT + sum(share for at_ns, share in self.unclaimed if since_ns <= at_ns < time_ns)) / MEMORY_S
+        count = sum(share for at_ns, share in self.unclaimed if since_ns <= at_ns < time_ns)
+        return PRIOR_COUNT / MEMORY_S + count / min(max(listened_s, LEAST_LISTENED_S), MEMORY_S)
 
     def _forget(self, time_ns: int) -> None:
         while self.loud and time_ns - self.loud[0][0] > ECHO_MEMORY_S * 1e9:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from soundranger_broker.acoustics import travel_time_s
 from soundranger_broker.bang import MIN_NODES, USED_WEIGHT, Bang, Heard, Place
@@ -23,6 +24,10 @@ from soundranger_broker.offsets import ways_m
 MOST_HEARD = 10
 # Four unknowns and some to spare: so many arrivals must agree on another place, and so large a share of all.
 LEAST_AGREEING, LEAST_AGREEING_SHARE = 6, 0.7
+# Another place must explain more arrivals than the stated one does by so many: it has three unknowns more to fit them.
+LEAST_GAINED = 4
+# An arrival agrees with the stated place up to so many of its standard deviations.
+AGREEING_SIGMAS = 3.0
 # What is said of a node must not rest on itself: there is no doubt about the bang, by the others.
 LEAST_LOG_ODDS = 7.0
 # Paths around buildings shift a node by less than this (m) ...
@@ -31,8 +36,10 @@ LEAST_M = 12.0
 LEAST_SIGMAS = 5.0
 # An arrival that misses by less than this (s) does not suggest another place.
 SUSPICIOUS_S = 0.02
-# Arrivals of one bang are looked for up to this (s) from where the stated place has them: 300 m and more.
+# Arrivals of one bang are looked for up to this (s) from where the stated place has them ...
 WITHIN_S = 1.0
+# ... so places up to this far (m) are found; that arrivals fit one further off is chance.
+MOST_M = 350.0
 # From bang to bang the air differs by this (m/s).
 AIR_SIGMA_MPS = 0.5
 # Sound is never slower than this (m/s).
@@ -102,6 +109,11 @@ class PlaceMemory:
         stand = self._stands.get(node)
         if stand is None or (stand.stated != stated and _apart_m(stand.stated, stated) > LEAST_M / 2.0):
             stand = self._stands[node] = Stand(stated)
+        # What bang made a sound may come out only later: the last one that it may be of counts.
+        if stand.flights and flight.heard_ns in {earlier.heard_ns for earlier in stand.flights}:
+            kept = [earlier for earlier in stand.flights if earlier.heard_ns != flight.heard_ns]
+            stand.flights.clear()
+            stand.flights.extend(kept)
         stand.flights.append(flight)
         if abs(miss_s) > SUSPICIOUS_S or stand.fault is not None:
             stand.fault = _judged(node, stand)
@@ -142,17 +154,38 @@ def _judged(node: str, stand: Stand) -> Fault | None:
     sigmas = float(np.sqrt(off_m @ np.linalg.solve(covariance, off_m)))
     if agreeing < max(LEAST_AGREEING, LEAST_AGREEING_SHARE * len(flights)) or len(found.alternatives):
         return None
-    if size_m < LEAST_M or sigmas < LEAST_SIGMAS:
+    if not LEAST_M <= size_m <= MOST_M or sigmas < LEAST_SIGMAS:
+        return None
+    if agreeing < _agreeing_as_stated(stand) + LEAST_GAINED:
         return None
     since_ns = flights[0].heard_ns if stand.fault is None else stand.fault.since_ns
     return Fault(node, "place", size_m / sigmas, since_ns, agreeing, size_m=size_m)
 
 
+def _sources_m(stand: Stand) -> NDArray[np.float64]:
+    """Return where the sounds came from that a node heard: metres east, north and up of its stated place, (n, 3)."""
+    frame = Frame(stand.stated[0], stand.stated[1])
+    return frame.to_enu(*np.array([flight.source for flight in stand.flights]).T)
+
+
+def _air(stand: Stand) -> tuple[float, float, float]:
+    """Return the mean air that a node heard through: speed of sound and wind east and north as seen from it (m/s)."""
+    speed, east, north = np.mean([flight.air for flight in stand.flights], axis=0).tolist()
+    return speed, east, north
+
+
+def _agreeing_as_stated(stand: Stand) -> int:
+    """Return how many arrivals the stated place explains, with one error of the clock for all."""
+    travel_s = travel_time_s(_sources_m(stand) - np.array([0.0, 0.0, stand.stated[2]]), *_air(stand))
+    misses_s = np.array([flight.time_s for flight in stand.flights]) - travel_s
+    within_s = AGREEING_SIGMAS * np.array([flight.sigma_s for flight in stand.flights])
+    return int((np.abs(misses_s - misses_s[:, np.newaxis]) < within_s).sum(axis=1).max())
+
+
 def _stands_at(stand: Stand) -> Location:
     """Return where arrivals put a node, east and north of the place that it states."""
-    frame = Frame(stand.stated[0], stand.stated[1])
-    sources = frame.to_enu(*np.array([flight.source for flight in stand.flights]).T)
-    speed, east, north = np.mean([flight.air for flight in stand.flights], axis=0).tolist()
+    sources = _sources_m(stand)
+    speed, east, north = _air(stand)
     medium = Medium(speed, AIR_SIGMA_MPS, AIR_SIGMA_MPS, (east, north))
     times_s = np.array([flight.time_s for flight in stand.flights])
     sigmas_s = np.array([flight.sigma_s for flight in stand.flights])

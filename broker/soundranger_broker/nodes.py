@@ -77,6 +77,7 @@ class Nodes:
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
+        self._first_ns: int | None = None
         self.dropped: Counter[str] = Counter()
 
     def __getitem__(self, name: str) -> Node:
@@ -103,6 +104,7 @@ class Nodes:
         if detection.node not in self._nodes and not self._make_room():
             self.dropped["is of one node too many"] += 1
             return None
+        self._first_ns = detection.time_ns if self._first_ns is None else self._first_ns
         place = (detection.lat, detection.lon, detection.alt_m)
         node = self._nodes.setdefault(detection.node, Node(place))
         node.place = place
@@ -130,7 +132,10 @@ class Nodes:
         """Return an arrival, of which the rate of echoes is known, with the background that is left by now."""
         node = self._nodes.get(heard.detection.node)
         clutter = ClutterModel() if node is None else node.clutter
-        background_hz = clutter.background_hz(heard.detection.time_ns)
+        time_ns = heard.detection.time_ns
+        # The first report of all is the start of the minute that is still to be learnt from.
+        listened_s = (time_ns - (time_ns if self._first_ns is None else self._first_ns)) / NS_PER_S
+        background_hz = clutter.background_hz(time_ns, listened_s)
         return Heard(heard.detection, heard.sigma_s, heard.clutter_hz + background_hz)
 
     def awake(self, until_ns: int) -> Iterator[tuple[str, Node]]:
@@ -140,6 +145,7 @@ class Nodes:
     def without_memory(self, names: Iterable[str]) -> "Nodes":
         """Return the nodes, of which those named can hear more without these remembering it."""
         nodes = Nodes()
+        nodes._first_ns = self._first_ns
         nodes._nodes = self._nodes | {name: self._nodes[name].copy() for name in set(names) & self._nodes.keys()}
         return nodes
 

@@ -153,3 +153,13 @@ def test_the_background_at_a_time_does_not_depend_on_what_was_heard_later() -> N
     for second in range(30, 90, 12):
         late.hear(after(second), 20.0)
     assert late.background_hz(after(20.0)) == early.background_hz(after(20.0))
+
+
+def test_in_the_first_minute_the_background_is_what_was_reported_in_as_much_of_it_as_was_listened() -> None:
+    model = ClutterModel()
+    for second in range(20):
+        model.hear(after(second), 20.0)
+
+    so_far_hz, a_minute_hz = model.background_hz(after(20.0), 20.0), model.background_hz(after(20.0))
+    assert so_far_hz - QUIET_HZ == pytest.approx(3.0 * (a_minute_hz - QUIET_HZ))
+    assert 0.3 < so_far_hz < 1.1

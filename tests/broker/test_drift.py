@@ -62,3 +62,23 @@ def test_a_place_that_drifts_is_named_while_it_is_wrong_moves_no_bang_and_is_bel
     assert stands.kind == "place"
     assert stands.size_m == pytest.approx(MOST_M, abs=7.0)
     assert not faults[-1]
+
+
+# A minute that is full of bangs and of chance: heard by a few nodes each, and as much again that nothing made.
+CROWD_S, BANG_EVERY_S, HEARD_M, A_MINUTE = 60.0, 0.5, 900.0, 60.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 2])
+def test_in_a_crowded_minute_no_node_is_said_to_be_wrong(town: "Town", seed: int) -> None:
+    crowded, rng, associator = replace(town, side_m=2000.0, columns=5), np.random.default_rng(seed), Associator()
+    heard = crowded.chatter(rng, CROWD_S, A_MINUTE)
+    for at_s in np.arange(1.0, CROWD_S, BANG_EVERY_S).tolist():
+        heard += crowded.hear(*crowded.somewhere(rng), at_s, rng, HEARD_M)
+    said = list[Fault]()
+    for one in sorted(heard, key=lambda one: one.time_ns):
+        associator.add(one)
+        associator.settle(one.time_ns)
+        said += associator.faults()
+
+    assert not said
