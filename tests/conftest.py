@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,65 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     broker.start()
     yield broker
     broker.kill()
+
+
+class Postgres:
+    """A PostgreSQL of its own on a free port of the loopback interface, and as many empty databases as are wanted."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.port = free_port()
+        self._programs = programs
+        self._folder = folder
+        self._databases = 0
+        # It refuses to run as root.
+        self._user = "postgres" if os.getuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(folder, self._user)
+
+    def start(self) -> None:
+        """Return once it takes connections."""
+        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        options = f"-p {self.port} -h {self.host} -k {self._folder} -c fsync=off"
+        log = str(self._folder / "postgres.log")
+        self._run("pg_ctl", "-D", str(self._data), "-w", "-l", log, "-o", options, "start")
+
+    def stop(self) -> None:
+        """End it at once."""
+        self._run("pg_ctl", "-D", str(self._data), "-m", "immediate", "stop")
+
+    def database(self) -> str:
+        """Return the URL of a new and empty database."""
+        self._databases += 1
+        name = f"test{self._databases}"
+        self._run("createdb", "-h", self.host, "-p", str(self.port), "-U", "postgres", name)
+        return f"postgresql://postgres@{self.host}:{self.port}/{name}"
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._programs / program), *arguments],
+            check=True, cwd=self._folder, user=self._user, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("postgresql is not installed")
+    # Not in pytest's own folder, where no other user may look.
+    folder = Path(tempfile.mkdtemp(prefix="soundranger-postgres-"))
+    server = Postgres(programs[-1], folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
 
 
 class Pulse:

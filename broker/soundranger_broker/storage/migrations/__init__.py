@@ -1,0 +1,1 @@
+"""Migrations: from each schema version to the next."""
