@@ -26,7 +26,7 @@ EVERY_NS = 30 * NS_PER_S
 SIZE_SHARE = 0.2
 # A node that jumped is named for so long, and so many of them.
 JUMP_TOLD_NS = 3_600 * NS_PER_S
-MOST_JUMPS = MAX_PROBLEMS - 2
+MOST_JUMPS = MAX_PROBLEMS - 1
 COMPILING = "Compiling the locator (once, up to a minute); what nodes report meanwhile waits and is located then."
 
 
@@ -109,7 +109,7 @@ class Bulletin:
             wind_mps=None if medium is None else medium.wind_mps,
             wind_sigma_mps=None if medium is None else medium.wind_sigma_mps,
             faults=list(faults.values())[:MAX_FAULTS] or None,
-            problems=[*problems, *self._jumps_told(now_ns)] or None,
+            problems=[*problems, *self._jumps_told(now_ns)][:MAX_PROBLEMS] or None,
             log_head=log_head(),
         )
 

@@ -23,7 +23,7 @@ from soundranger_broker.mqtt import Address
 from soundranger_broker.recall import recall
 from soundranger_broker.storage.store import Clip, Store
 from soundranger_broker.web.hub import Hub
-from soundranger_broker.web.picture import Figures
+from soundranger_broker.web.picture import ClipStored, Figures
 from soundranger_node.errors import BrokerError, MessageError
 from soundranger_node.messages import (
     ACK,
@@ -195,10 +195,7 @@ class Centre:
 
     def _run(self) -> None:
         while not self._stopping.is_set() or not self._queue.empty():
-            acks = self._take()
-            if self._keeper is None or self._keeper.commit(self._now_ns()):
-                for topic, ids in acks.items():
-                    self._acknowledge(topic, ids)
+            self._keep(self._take())
             now_ns = self._taken_until_ns() + self._ahead_ns
             if self._ready is None or self._ready.is_set():
                 self._tell(self.locator.decide(now_ns))
@@ -208,6 +205,21 @@ class Centre:
             self._tell_figures()
             self._tell_status()
         self._publish_status(self._bulletin.will(), GOODBYE_S if self._client.is_connected() else 0.0)
+
+    def _keep(self, acks: dict[NodeTopic, list[str]]) -> None:
+        """Store what came in; then the nodes may forget it, and the page may fetch it."""
+        if self._keeper is not None:
+            batch = self._keeper.commit(self._now_ns())
+            if batch is None:
+                return
+            for clip in batch.clips:
+                self._show_clip(clip, self._keeper.events_naming(clip.node, clip.header.detection))
+        for topic, ids in acks.items():
+            self._acknowledge(topic, ids)
+
+    def _show_clip(self, clip: Clip, events: list[str]) -> None:
+        if self._hub is not None:
+            self._hub.publish(ClipStored(node=clip.node, detection=clip.header.detection, events=events))
 
     def _taken_until_ns(self) -> int:
         """Return the time up to which all that came has been taken: a search that takes long makes nothing late."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from soundranger_broker.storage import reading
 from soundranger_broker.storage.chain import Head
 from soundranger_broker.storage.store import Batch, Clip, Report, Store
 from soundranger_node.messages import Detection, Event, Incident, NodeStatus
@@ -53,15 +54,15 @@ class Keeper:
         self._batch.told += [(now_ns, item) for item in items]
         del self._batch.told[:-MOST_TOLD]
 
-    def commit(self, now_ns: int) -> bool:
-        """Store what was taken in; return whether it is safe.
+    def commit(self, now_ns: int) -> Batch | None:
+        """Store what was taken in, and return it; None where it is not safe.
 
         Where the store is away, news waits for the next time; what nodes sent does not, for they will send it again.
         """
         batch, self._batch = self._batch, Batch()
         if self.is_away and abs(now_ns - self._failed_ns) < AGAIN_NS:
             self._batch = Batch(told=batch.told)
-            return False
+            return None
         try:
             self.store.keep(batch)
         except SQLAlchemyError as error:
@@ -70,11 +71,19 @@ class Keeper:
             self.is_away, self._failed_ns = True, now_ns
             self._batch = Batch(told=batch.told)
             self._statuses.clear()
-            return False
+            return None
         if self.is_away and batch:
             _LOG.warning("the database takes what comes in again")
             self.is_away = False
-        return True
+        return batch
+
+    def events_naming(self, node: str, detection: str) -> list[str]:
+        """Return the ids of the events that name a detection; none where the store is away."""
+        try:
+            with self.store.engine.begin() as connection:
+                return reading.events_naming(connection, node, detection)
+        except SQLAlchemyError:
+            return []
 
     def head(self) -> Head | None:
         """Return the newest entry of the log, or None where the store is away."""

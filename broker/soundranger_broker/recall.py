@@ -4,10 +4,10 @@ from typing import Final
 
 from soundranger_broker.locator import Locator
 from soundranger_broker.storage import reading
-from soundranger_broker.storage.reading import Page, Wanted
+from soundranger_broker.storage.reading import Page, Review, Wanted
 from soundranger_broker.storage.store import Store
 from soundranger_broker.web.hub import Hub
-from soundranger_broker.web.picture import MAX_EVENTS, MAX_INCIDENTS
+from soundranger_broker.web.picture import MAX_EVENTS, MAX_INCIDENTS, Reviewed
 from soundranger_node.messages import Event
 from soundranger_node.utc import NS_PER_S
 
@@ -40,5 +40,17 @@ def show(store: Store, hub: Hub) -> None:
     with store.engine.begin() as connection:
         for stored in reversed(reading.events(connection, Wanted(), Page(MAX_EVENTS))):
             hub.publish(stored.event)
+            if stored.review.reviewed_ns is not None:
+                hub.publish(_reviewed(stored.event.id, stored.review, stored.review.reviewed_ns))
         for incident in reversed(reading.incidents(connection, Page(MAX_INCIDENTS))):
             hub.publish(incident)
+
+
+def _reviewed(event: str, review: Review, reviewed_ns: int) -> Reviewed:
+    return Reviewed(
+        event=event,
+        verdict=review.verdict,
+        reviewer=review.reviewer or "",
+        note=review.note or "",
+        reviewed_ns=reviewed_ns,
+    )
