@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
 import httpx
@@ -37,6 +37,9 @@ from soundranger_broker.web.picture import ClipStored, Figures
 from soundranger_broker.web.server import PageServer, serve
 from soundranger_node.messages import CentreStatus, Event, Incident
 
+if TYPE_CHECKING:
+    from tests.conftest import Postgres
+
 HOST: Final = "127.0.0.1"
 PATIENCE_S: Final = 10.0
 SCRIPT: Final = "<script>alert('x')</script>"
@@ -45,9 +48,18 @@ HOURS: Final = 6
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """Six final events, an hour apart, the first two of one incident; the last crosses the date line."""
-    opened = Store.open(str(tmp_path / "centre.db"))
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that is empty: a file, unless a test asks for one of a PostgreSQL that runs."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return str(tmp_path / "centre.db")
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.database()
+
+
+@pytest.fixture
+def store(where: str) -> Iterator[Store]:
+    """Six final events, an hour apart, the first two of one incident; the last is near the date line."""
+    opened = Store.open(where)
     for hour in range(HOURS):
         lon = 179.5 if hour == HOURS - 1 else 11.575
         keep_event(
@@ -526,6 +538,7 @@ def test_every_operation_is_described_with_what_it_answers(client: httpx.Client)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("where", ["sqlite", "postgresql"], indirect=True)
 def test_nothing_that_can_be_asked_is_answered_otherwise_than_described(server: PageServer, tmp_path: Path) -> None:
     address = f"http://{HOST}:{server.port}/api/1/openapi.json"
     root = Path(__file__).parents[2]
