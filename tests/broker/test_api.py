@@ -27,7 +27,7 @@ from tests.broker.test_storage import (
 )
 from websockets.sync.client import connect
 
-from soundranger_broker.storage import reading
+from soundranger_broker.storage import audit, reading
 from soundranger_broker.storage.chain import Entry, broken
 from soundranger_broker.storage.store import Batch, Store
 from soundranger_broker.storage.tables import EVENTS
@@ -476,8 +476,9 @@ def test_quality_counts_what_nobody_knows_apart_from_what_was_wrong(client: http
     ]
 
 
-def test_the_log_can_be_read_and_checked_by_anybody(client: httpx.Client) -> None:
+def test_the_log_can_be_read_and_checked_by_anybody(client: httpx.Client, store: Store) -> None:
     review(client)
+    client.get("/api/1/export/events.csv")
     entries, after = list[Entry](), 0
     while True:
         part = client.get("/api/1/log", params={"after": after, "limit": 5}).json()
@@ -486,6 +487,9 @@ def test_the_log_can_be_read_and_checked_by_anybody(client: httpx.Client) -> Non
             break
         after = part["next"]
     assert list(broken(entries)) == []
+    assert [one.kind for one in entries[-2:]] == ["review", "export"]
+    with store.engine.begin() as connection:
+        assert list(audit.verify(connection)) == []
     assert client.get("/api/1/log/head").json() == {"seq": len(entries), "hash": entries[-1].hash}
 
 
@@ -535,6 +539,15 @@ def test_every_operation_is_described_with_what_it_answers(client: httpx.Client)
             assert "application/problem+json" in operation["responses"]["500"]["content"]
             assert operation["responses"]["200"]["content"]
     assert r"\\Z" not in answer.text
+
+
+def test_every_address_and_condition_is_documented_and_no_other(client: httpx.Client) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "use-the-api.md").read_text()
+    cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    listed = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    paths = client.get("/api/1/openapi.json").json()["paths"]
+    asked = {one["name"] for one in paths["/api/1/export/events.csv"]["get"]["parameters"]}
+    assert listed == paths.keys() | asked
 
 
 @pytest.mark.slow
