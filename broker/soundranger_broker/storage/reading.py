@@ -121,9 +121,15 @@ def reports_of(connection: Connection, name: str) -> list[Report]:
     return [_report(row) for row in connection.execute(query)]
 
 
-def reports_since(connection: Connection, time_ns: int) -> Iterator[Report]:
-    """Yield the detections of a time and later, in the order in which they came in."""
-    query = sa.select(DETECTIONS).where(DETECTIONS.c.time_ns >= time_ns)
+def last_received_ns(connection: Connection) -> int | None:
+    """Return when the last detection came in; None where there is none."""
+    last_ns: int | None = connection.execute(sa.select(sa.func.max(DETECTIONS.c.received_ns))).scalar_one()
+    return last_ns
+
+
+def reports_received_since(connection: Connection, received_ns: int) -> Iterator[Report]:
+    """Yield the detections that came in at a time and later, in the order in which they came in."""
+    query = sa.select(DETECTIONS).where(DETECTIONS.c.received_ns >= received_ns)
     query = query.order_by(DETECTIONS.c.received_ns, DETECTIONS.c.time_ns, DETECTIONS.c.id)
     for row in connection.execution_options(yield_per=AT_ONCE).execute(query):
         yield _report(row)
