@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
@@ -280,6 +281,16 @@ def test_a_review_is_kept_logged_and_told_to_every_page(
     assert json.loads(told_events(store)[-1].body)["verdict"] == "gunshot"
     (shown,) = client.get("/api/1/events", params={"verdict": "gunshot"}).json()["features"]
     assert shown["properties"]["reviewed"] == "2026-01-01T00:00:00.000000Z"
+
+
+def test_of_many_reviews_at_once_pages_and_store_keep_the_same(client: httpx.Client, hub: Hub, store: Store) -> None:
+    hub.publish(an_event("event-1", time_ns=NOW_NS + HOUR_NS))
+    with ThreadPoolExecutor(8) as people:
+        answers = list(people.map(lambda number: review(client, reviewer=f"person {number}"), range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    kept = client.get("/api/1/events/event-1").json()["review"]
+    assert client.get("/api/snapshot").json()["reviews"]["event-1"] == kept | {"event": "event-1"}
+    assert len([one for one in told_events(store) if one.kind == "review"]) == 40
 
 
 def test_a_review_can_be_changed_and_taken_back_but_not_unsaid(client: httpx.Client, store: Store) -> None:
