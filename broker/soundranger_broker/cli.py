@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import track
 
+from soundranger_broker.evidence import commands
 from soundranger_broker.mqtt import Address, EmbeddedBroker, OwnBroker, SpawnedMosquitto
 from soundranger_node import __version__
 from soundranger_node.errors import InputError, SoundrangerError
@@ -53,6 +54,9 @@ Mqtt = Annotated[
         help="'embedded' (amqtt, in this process), 'mosquitto' (started by us), or [user:password@]host[:port].",
     ),
 ]
+
+
+commands.register(app)
 
 
 def main() -> None:

@@ -1,0 +1,86 @@
+"""The commands on evidence: `bundle`, `verify` and `examine`."""
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+
+from soundranger_broker.storage.chain import Head
+from soundranger_node.config import state_folder
+from soundranger_node.errors import InputError
+
+# Where the centre keeps its memory unless it is told otherwise.
+DATABASE: Final = "centre.sqlite"
+# What `verify` ends with: what is in the bundle does not hold; it is no bundle at all.
+DOES_NOT_HOLD: Final = 1
+
+_messages = Console(stderr=True, highlight=False)
+
+Database = Annotated[
+    str | None, typer.Option(help="The centre's database: a file, or a URL. Default: the one in its state folder.")
+]
+Noted = Annotated[
+    str | None, typer.Option("--head", help="An entry of the centre's log that you wrote down, as NUMBER:HASH.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to a command line."""
+    app.command("bundle")(bundle_command)
+    app.command("verify")(verify_command)
+
+
+def bundle_command(
+    event: Annotated[str, typer.Argument(help="The event's id, as the map shows it.")],
+    database: Database = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write it. Default: EVENT.zip in this folder.")] = None,
+) -> None:
+    """Write the evidence bundle of an event: one ZIP file that anybody can check."""
+    from soundranger_broker.evidence.bundle import bundle  # noqa: PLC0415 - the numerics take a second to import
+    from soundranger_broker.storage.store import NoEventError, Store  # noqa: PLC0415
+
+    store = Store.open(database or str(state_folder(os.environ) / DATABASE), create=False)
+    try:
+        content = bundle(store, event, time.time_ns())
+    except NoEventError:
+        raise InputError(f"event {event}", "is not in the database", "give the id that the map shows") from None
+    finally:
+        store.close()
+    path = out or Path(f"{event.replace(':', '-')}.zip")
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise InputError(str(path), f"cannot be written ({error.strerror})", "name a file by --out") from None
+    _messages.print(f"wrote {path} ({len(content) / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+
+
+def verify_command(
+    bundle: Annotated[Path, typer.Argument(help="The bundle: a ZIP file.")],
+    head: Noted = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON instead of sentences.")] = False,
+) -> None:
+    """Check a bundle, and locate its event anew from arrivals and from sound; status 1 where it does not hold."""
+    from soundranger_broker.evidence.sentences import sentences  # noqa: PLC0415 - the numerics take a second to import
+    from soundranger_broker.evidence.verify import verify  # noqa: PLC0415
+
+    outcome = verify(bundle, None if head is None else _head(head))
+    if as_json:
+        typer.echo(msgspec.json.encode(outcome).decode())
+    else:
+        for sentence in sentences(outcome):
+            typer.echo(sentence)
+    if not outcome.agree:
+        raise typer.Exit(DOES_NOT_HOLD)
+
+
+def _head(text: str) -> Head:
+    """Return the entry of a log that a person has written down."""
+    number, _, content = text.strip().partition(":")
+    if not number.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", content.lower()):
+        raise InputError(f"--head {text}", "is no entry of a log", "write NUMBER:HASH as the centre tells it")
+    return Head(int(number), content.lower())
