@@ -1,7 +1,9 @@
 """The commands on evidence: `bundle`, `verify` and `examine`."""
 
+import contextlib
 import os
 import re
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -9,6 +11,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import track
 
 from soundranger_broker.storage.chain import Head
 from soundranger_node.config import state_folder
@@ -18,6 +21,9 @@ from soundranger_node.errors import InputError
 DATABASE: Final = "centre.sqlite"
 # What `verify` ends with: what is in the bundle does not hold; it is no bundle at all.
 DOES_NOT_HOLD: Final = 1
+
+# Where `examine` writes unless it is told otherwise.
+EXAMINED: Final = Path("examined")
 
 _messages = Console(stderr=True, highlight=False)
 
@@ -33,6 +39,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to a command line."""
     app.command("bundle")(bundle_command)
     app.command("verify")(verify_command)
+    app.command("examine")(examine_command)
 
 
 def bundle_command(
@@ -56,7 +63,7 @@ def bundle_command(
         path.write_bytes(content)
     except OSError as error:
         raise InputError(str(path), f"cannot be written ({error.strerror})", "name a file by --out") from None
-    _messages.print(f"wrote {path} ({len(content) / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+    _say(f"wrote {path} ({len(content) / 1e6:.1f} MB)")
 
 
 def verify_command(
@@ -68,6 +75,7 @@ def verify_command(
     from soundranger_broker.evidence.sentences import sentences  # noqa: PLC0415 - the numerics take a second to import
     from soundranger_broker.evidence.verify import verify  # noqa: PLC0415
 
+    _warm_up()
     outcome = verify(bundle, None if head is None else _head(head))
     if as_json:
         typer.echo(msgspec.json.encode(outcome).decode())
@@ -84,3 +92,47 @@ def _head(text: str) -> Head:
     if not number.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", content.lower()):
         raise InputError(f"--head {text}", "is no entry of a log", "write NUMBER:HASH as the centre tells it")
     return Head(int(number), content.lower())
+
+
+def examine_command(
+    folder: Annotated[Path, typer.Argument(help="ShotSpotter evidence WAVs of an incident, or with a recordings.csv.")],
+    out: Annotated[Path, typer.Option(help="Where to write reports, events and detections: a new folder.")] = EXAMINED,
+) -> None:
+    """Find and locate the bangs in others' recordings: an independent second opinion."""
+    from soundranger_broker.evidence.examine import (  # noqa: PLC0415 - the numerics take a second to import
+        examine,
+        listen,
+        recordings_in,
+        summary,
+        write,
+    )
+
+    recordings, problems = recordings_in(folder)
+    for problem in problems:
+        _say(str(problem))
+    shown = track(recordings, "listening", console=_messages, transient=True, disable=not _messages.is_terminal)
+    listened = listen(shown, _say)
+    if not listened:
+        raise InputError(str(folder), "holds no recording that can be listened to", "see the lines above")
+    _warm_up()
+    with _messages.status("locating") if _messages.is_terminal else contextlib.nullcontext():
+        cases = examine(listened, folder.resolve().name)
+    page = write(out, listened, cases, folder.resolve().name)
+    _say(f"{summary(listened, cases)}; read {page}")
+
+
+def _say(text: str) -> None:
+    _messages.print(text, markup=False, soft_wrap=True)
+
+
+def _warm_up() -> None:
+    """Compile the numerics where that was not done yet, saying so where it takes long."""
+    from soundranger_broker.warm import warm_up  # noqa: PLC0415 - importing numba takes a second
+
+    started = threading.Timer(3.0, _say, ["compiling the locator (once; up to a minute) ..."])
+    started.daemon = True
+    started.start()
+    try:
+        warm_up()
+    finally:
+        started.cancel()

@@ -53,7 +53,8 @@ def report(case: Case) -> str:
     """Return the report as HTML."""
     event = case.event
     title = f"Event {event.id}"
-    body = [
+    return page(
+        title,
         tag("h1", title),
         tag("p", case.source),
         tag("section", *_summary(case), class_="sure"),
@@ -64,8 +65,11 @@ def report(case: Case) -> str:
         *_air(case),
         *_revisions(case),
         *_log(case),
-        tag("p", f"Written by soundranger {__version__}."),
-    ]
+    )
+
+
+def page(title: str, *body: Markup) -> str:
+    """Return a page of HTML that needs nothing else, and runs nothing."""
     head = tag(
         "head",
         Markup('<meta charset="utf-8">'),
@@ -74,7 +78,8 @@ def report(case: Case) -> str:
         tag("title", title),
         STYLE,
     )
-    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', *body), lang='en')}\n"
+    foot = tag("p", f"Written by soundranger {__version__}.")
+    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', *body, foot), lang='en')}\n"
 
 
 def utc(time_ns: int) -> str:
@@ -126,11 +131,12 @@ def _review(case: Case) -> list[Markup]:
 
 
 def _arrivals(case: Case) -> list[Markup]:
-    heading = ("node", "reached at", "± ms", "off by ms", "distance m", "used", "snr dB", "clock", "signature")
+    heading = ["node", "reached at", "± ms", "off by ms", "distance m", "used", "snr dB", "clock"]
+    heading += ["signature"] if case.signatures else []
     rows = [_arrival(arrival, detection, case) for arrival, detection in case.heard()]
     known = {(one.node, one.id) for one in case.detections}
     lost = [one for one in case.event.arrivals if (one.node, one.detection) not in known]
-    parts = [tag("h2", "Arrivals"), _table(heading, rows)]
+    parts = [tag("h2", "Arrivals"), table(heading, rows)]
     if lost:
         parts.append(tag("p", f"Not kept any more: {names([one.detection for one in lost])}."))
     places = [
@@ -138,7 +144,7 @@ def _arrivals(case: Case) -> list[Markup]:
         for _, one in case.heard()
     ]
     columns = ("node", "latitude", "longitude", "height m", "± m", "detection")
-    return [*parts, tag("h2", "Where the nodes were"), _table(columns, places)]
+    return [*parts, tag("h2", "Where the nodes were"), table(columns, places)]
 
 
 def _arrival(arrival: Arrival, detection: Detection, case: Case) -> tuple[str, ...]:
@@ -151,7 +157,7 @@ def _arrival(arrival: Arrival, detection: Detection, case: Case) -> tuple[str, .
         "yes" if arrival.used else "no",
         f"{detection.snr_db:.0f}",
         detection.clock or "not said",
-        case.signatures.get((arrival.node, arrival.detection), "not checked"),
+        *([case.signatures.get((arrival.node, arrival.detection), "")] if case.signatures else []),
     )
 
 
@@ -162,7 +168,8 @@ def _air(case: Case) -> list[Markup]:
         east, north = event.wind_mps
         said += f"; wind {east:+.1f} m/s to the east and {north:+.1f} m/s to the north"
     measured = sorted({one.temperature_c for one in case.detections if one.temperature_c is not None})
-    told = f" The nodes state {measured[0]:.1f} to {measured[-1]:.1f} degrees Celsius." if measured else ""
+    span = " to ".join(f"{one:.1f}" for one in dict.fromkeys([*measured[:1], *measured[-1:]]))
+    told = f" The nodes state {span} degrees Celsius." if measured else ""
     return [tag("h2", "The air that the location rests on"), tag("p", f"{said}.{told}")]
 
 
@@ -180,7 +187,7 @@ def _revisions(case: Case) -> list[Markup]:
         for one in case.record.revisions
     ]
     heading = ("revision", "told at", "status", "latitude", "longitude", "within m", "probability")
-    return [tag("h2", "What was told of it"), _table(heading, rows)] if rows else []
+    return [tag("h2", "What was told of it"), table(heading, rows)] if rows else []
 
 
 def _log(case: Case) -> list[Markup]:
@@ -188,12 +195,16 @@ def _log(case: Case) -> list[Markup]:
     if not rows:
         return []
     text = "Each entry carries the hash of the one before, so that none can be changed or left out unseen."
-    return [tag("h2", "The log"), tag("p", text), _table(("entry", "written at", "kind", "about", "hash"), rows)]
+    return [tag("h2", "The log"), tag("p", text), table(("entry", "written at", "kind", "about", "hash"), rows)]
 
 
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+    """Return a table of texts, or of markup."""
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in heading)))
-    body = [
-        tag("tr", *(tag("td", tag("code", cell) if len(cell) > LONG_CELL else cell) for cell in row)) for row in rows
-    ]
+    body = [tag("tr", *(tag("td", _cell(cell)) for cell in row)) for row in rows]
     return tag("table", head, tag("tbody", *body))
+
+
+def _cell(content: str) -> str:
+    long = len(content) > LONG_CELL and not isinstance(content, Markup)
+    return tag("code", content) if long else content

@@ -10,7 +10,7 @@ import numpy as np
 from soundranger_broker.evidence.case import Case, Trace
 from soundranger_broker.evidence.markup import Markup, joined, number, tag
 from soundranger_broker.geodesy import Floats
-from soundranger_node.messages import Arrival, Detection
+from soundranger_node.messages import Arrival
 from soundranger_node.utc import NS_PER_S
 
 WIDTH_PX: Final = 640.0
@@ -168,12 +168,3 @@ def _round_times(axis: _Axis) -> list[float]:
     step_s = next(step * power for step in (1.0, 2.0, 5.0, 10.0) if step * power >= least_s)
     first, last = math.ceil(axis.first_s / step_s), math.floor(axis.last_s / step_s)
     return [round(count * step_s, 9) for count in range(first, last + 1)]
-
-
-def trace_around(samples: np.ndarray, detection: Detection, start_ns: int, rate_hz: float) -> Trace:
-    """Return what of a longer recording a record section shows around a detection."""
-    onset = (detection.time_ns - start_ns) / NS_PER_S * rate_hz
-    first = max(0, round(onset - (BEFORE_S + 0.2) * rate_hz))
-    last = round(onset + (AFTER_S + 0.2) * rate_hz)
-    begin_ns = start_ns + round(first / rate_hz * NS_PER_S)
-    return Trace(detection.node, detection.id, begin_ns, rate_hz, samples[first:last])
