@@ -14,15 +14,36 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from soundranger_broker import words
-from soundranger_broker.bulletin import Bulletin
+from soundranger_broker.bulletin import COMPILING, Bulletin
+from soundranger_broker.clip_requests import ClipRequests
+from soundranger_broker.ingest import MOST_NODES
+from soundranger_broker.keeping import AWAY, Keeper
 from soundranger_broker.locator import Locator, News
 from soundranger_broker.mqtt import Address
+from soundranger_broker.recall import recall
+from soundranger_broker.storage.store import Clip, Store
 from soundranger_broker.web.hub import Hub
-from soundranger_broker.web.picture import Figures
+from soundranger_broker.web.picture import ClipStored, Figures
 from soundranger_node.errors import BrokerError, MessageError
-from soundranger_node.messages import ACK, CENTRE, EVENT, INCIDENT, REFUSAL, STATUS, Ack, CentreStatus, Event, Incident
+from soundranger_node.messages import (
+    ACK,
+    CENTRE,
+    CLIP_REQUEST,
+    EVENT,
+    INCIDENT,
+    REFUSAL,
+    STATUS,
+    Ack,
+    CentreStatus,
+    ClipRequest,
+    Event,
+    Incident,
+    Refusal,
+    decode_clip,
+)
 from soundranger_node.topics import (
     NodeTopic,
+    NodeTopicKind,
     centre_topic,
     event_topic,
     every_node,
@@ -53,8 +74,9 @@ _LOG = logging.getLogger(__name__)
 
 
 class Centre:
-    """Connects a locator to an MQTT broker and a page; `now_ns` is the clock that the network lives by.
+    """Connects a locator to an MQTT broker, a store and a page; `now_ns` is the clock that the network lives by.
 
+    With a store, nodes are told that a detection is safe once it is committed; without, once it was taken in.
     `concluded_ns` is the time up to which it has told all that there was to tell. `on_news` is called, in the centre's
     own thread, with every event, incident and refusal after it was published. Until `ready` is set, which says that the
     numerics are compiled, detections are taken in and wait.
@@ -68,6 +90,7 @@ class Centre:
         hub: Hub | None = None,
         on_news: Callable[[News], None] | None = None,
         ready: threading.Event | None = None,
+        store: Store | None = None,
     ) -> None:
         self.locator = locator
         self.received = 0
@@ -85,6 +108,10 @@ class Centre:
         self._last_delay_s: float | None = None
         self._figures_ns = 0
         self._ready = ready
+        self._keeper = None if store is None else Keeper(store)
+        self._clips = ClipRequests()
+        # By node: of the topic on which it says how it is.
+        self._cells: dict[str, str] = {}
         self._bulletin = Bulletin(locator, now_ns())
         self._may_look_s = 0.0
         self._stopping = threading.Event()
@@ -99,6 +126,9 @@ class Centre:
         Raises:
             BrokerError: there was none within `wait_s` (only where that is more than nothing).
         """
+        if self._keeper is not None:
+            for event in recall(self._keeper.store, self.locator):
+                self._clips.want(event, self._now_ns())
         self._client.connect_async(self._address.host, self._address.port, KEEPALIVE_S)
         self._client.loop_start()
         self._thread.start()
@@ -140,7 +170,10 @@ class Centre:
         if reason.is_failure:
             _LOG.warning("the MQTT broker refuses the centre: %s", reason)
             return
-        client.subscribe([(every_node("detection"), QOS), (every_node("status"), QOS)])
+        kinds: list[NodeTopicKind] = ["detection", "status"]
+        if self._keeper is not None:
+            kinds.append("clip")
+        client.subscribe([(every_node(kind), QOS) for kind in kinds])
         # The broker may have told of our end, or forgotten what it kept.
         self._bulletin.repeat()
 
@@ -162,16 +195,31 @@ class Centre:
 
     def _run(self) -> None:
         while not self._stopping.is_set() or not self._queue.empty():
-            for topic, ids in self._take().items():
-                self._acknowledge(topic, ids)
+            self._keep(self._take())
             now_ns = self._taken_until_ns() + self._ahead_ns
             if self._ready is None or self._ready.is_set():
                 self._tell(self.locator.decide(now_ns))
                 self._look(now_ns)
                 self.concluded_ns = now_ns
+            self._ask_for_clips()
             self._tell_figures()
             self._tell_status()
         self._publish_status(self._bulletin.will(), GOODBYE_S if self._client.is_connected() else 0.0)
+
+    def _keep(self, acks: dict[NodeTopic, list[str]]) -> None:
+        """Store what came in; then the nodes may forget it, and the page may fetch it."""
+        if self._keeper is not None:
+            batch = self._keeper.commit(self._now_ns())
+            if batch is None:
+                return
+            for clip in batch.clips:
+                self._show_clip(clip, self._keeper.events_naming(clip.node, clip.header.detection))
+        for topic, ids in acks.items():
+            self._acknowledge(topic, ids)
+
+    def _show_clip(self, clip: Clip, events: list[str]) -> None:
+        if self._hub is not None:
+            self._hub.publish(ClipStored(node=clip.node, detection=clip.header.detection, events=events))
 
     def _taken_until_ns(self) -> int:
         """Return the time up to which all that came has been taken: a search that takes long makes nothing late."""
@@ -198,17 +246,41 @@ class Centre:
             self._came_ns = came_ns
             if topic.kind == "status":
                 self._take_status(topic, payload)
-                continue
-            self.received += 1
-            taken = self.locator.detection(payload, came_ns, topic.node)
-            if taken.dropped is not None:
-                self._say_once(topic.node, taken.dropped)
-            if taken.moved_m is not None:
-                self._bulletin.jumped(topic.node, taken.moved_m, came_ns)
-                self._say_once(topic.node, f"has moved by {words.metres(taken.moved_m)}", "node %s %s")
-            if taken.detection is not None:
-                acks[NodeTopic(topic.cell, topic.node, "ack")].append(taken.detection)
+            elif topic.kind == "clip":
+                self._take_clip(topic, payload, came_ns)
+            elif (detection := self._take_detection(topic, payload, came_ns)) is not None:
+                acks[NodeTopic(topic.cell, topic.node, "ack")].append(detection)
         return acks
+
+    def _take_detection(self, topic: NodeTopic, payload: bytes, came_ns: int) -> str | None:
+        """Handle a detection; return its id where it is to be acked."""
+        self.received += 1
+        taken = self.locator.detection(payload, came_ns, topic.node)
+        if taken.dropped is not None:
+            self._say_once(topic.node, taken.dropped)
+        if taken.moved_m is not None:
+            self._bulletin.jumped(topic.node, taken.moved_m, came_ns)
+            self._say_once(topic.node, f"has moved by {words.metres(taken.moved_m)}", "node %s %s")
+        if taken.stored is not None and self._keeper is not None:
+            self._keeper.heard(taken.stored, payload, came_ns)
+        return taken.detection
+
+    def _take_clip(self, topic: NodeTopic, payload: bytes, came_ns: int) -> None:
+        """Store a clip that was asked for; whatever else a node sends of its sound is nobody's business."""
+        try:
+            header, flac = decode_clip(payload)
+        except MessageError as error:
+            self._say_once(topic.node, error.problem)
+            return
+        if self._keeper is not None and self._clips.came(topic.node, header.detection):
+            self._keeper.clip(Clip(topic.node, header, came_ns, flac))
+
+    def _ask_for_clips(self) -> None:
+        for node, detection in self._clips.due(self._now_ns()):
+            if node not in self._cells:
+                continue
+            topic = NodeTopic(self._cells[node], node, "request")
+            self._client.publish(str(topic), CLIP_REQUEST.encode(ClipRequest(detection=detection)), QOS)
 
     def _take_status(self, topic: NodeTopic, payload: bytes) -> None:
         try:
@@ -222,6 +294,10 @@ class Centre:
             self._say_once(topic.node, "names another node than its topic")
             return
         self.locator.status(status, self._now_ns())
+        if self._keeper is not None:
+            self._keeper.status(status, self._now_ns())
+        if len(self._cells) < MOST_NODES:
+            self._cells[topic.node] = topic.cell
         if self._hub is not None:
             self._hub.publish(status)
 
@@ -230,14 +306,16 @@ class Centre:
             self._client.publish(str(topic), ACK.encode(Ack(detections=ids[first : first + MOST_ACKED])), QOS)
 
     def _tell(self, news: Iterable[News]) -> None:
-        for item in news:
-            try:
-                self._publish(item)
-            except MessageError as error:
-                # Nodes at the edge of what is allowed, say, put a bang just beyond it.
-                _LOG.warning("%s is not told of: %s", item.id, error.problem)
-                continue
+        items = [(item, payload) for item in news if (payload := self._encoded(item)) is not None]
+        if self._keeper is not None:
+            # What people are told can be looked up at once, and is in the log.
+            self._keeper.told([item for item, _ in items if not isinstance(item, Refusal)], self._now_ns())
+            self._keeper.commit(self._now_ns())
+        for item, payload in items:
+            self._publish(item, payload)
             self._bulletin.note(item)
+            if self._keeper is not None and isinstance(item, Event):
+                self._clips.want(item, self._now_ns())
             if isinstance(item, Event) and item.revision == 0:
                 self._last_delay_s = (self._now_ns() - item.time_ns) / 1e9
             if self._hub is not None:
@@ -245,14 +323,25 @@ class Centre:
             if self._on_news is not None:
                 self._on_news(item)
 
-    def _publish(self, item: News) -> None:
+    def _encoded(self, item: News) -> bytes | None:
+        try:
+            if isinstance(item, Event):
+                return EVENT.encode(item)
+            return INCIDENT.encode(item) if isinstance(item, Incident) else REFUSAL.encode(item)
+        except MessageError as error:
+            # Nodes at the edge of what is allowed, say, put a bang just beyond it.
+            _LOG.warning("%s is not told of: %s", item.id, error.problem)
+            return None
+
+    def _publish(self, item: News, payload: bytes) -> None:
         if isinstance(item, Event):
-            self._client.publish(event_topic(item.lat, item.lon), EVENT.encode(item), QOS)
+            topic = event_topic(item.lat, item.lon)
         elif isinstance(item, Incident):
-            self._client.publish(incident_topic(item.lat, item.lon), INCIDENT.encode(item), QOS)
+            topic = incident_topic(item.lat, item.lon)
         else:
-            self._client.publish(refusal_topic(item.lat, item.lon), REFUSAL.encode(item), QOS)
+            topic = refusal_topic(item.lat, item.lon)
             _LOG.info("no event: %s", item.reason)
+        self._client.publish(topic, payload, QOS)
 
     def _tell_figures(self) -> None:
         now_ns = self._now_ns()
@@ -263,12 +352,21 @@ class Centre:
         self._hub.publish(Figures(detections=self.received, refused=refused, delay_s=self._last_delay_s))
 
     def _tell_status(self) -> None:
-        compiling = self._ready is not None and not self._ready.is_set()
-        status = self._bulletin.due(self._now_ns(), self.received, self.dropped(), compiling=compiling)
+        status = self._bulletin.due(self._now_ns(), self.received, self.dropped(), self._problems(), self._log_head)
         if status is not None:
             self._publish_status(status)
         for change in self._bulletin.changes():
             _LOG.warning("%s", change)
+
+    def _problems(self) -> list[str]:
+        """Return a sentence for each thing that does not work in the middle just now."""
+        compiling = self._ready is not None and not self._ready.is_set()
+        away = self._keeper is not None and self._keeper.is_away
+        return [*([COMPILING] if compiling else []), *([AWAY] if away else [])]
+
+    def _log_head(self) -> str | None:
+        head = None if self._keeper is None else self._keeper.head()
+        return None if head is None else str(head)
 
     def _publish_status(self, status: CentreStatus, wait_s: float = 0.0) -> None:
         """Publish the status for whoever asks later; wait until the broker has it, for so long at most."""

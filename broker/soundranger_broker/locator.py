@@ -3,7 +3,7 @@
 Detections go through ingest, association and tracking; time comes in as an argument, so a replay can run at any speed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from soundranger_broker.association import Associator
@@ -38,6 +38,11 @@ class Locator:
     refusals: RefusalBook = field(default_factory=RefusalBook)
     medium: Medium | None = None
     _unseen: list[str] = field(default_factory=list)
+
+    def recall(self, told: Sequence[Event], incidents: Iterable[Incident]) -> None:
+        """Take in what was told before the centre started again; the detections it rests on come in as ever."""
+        self.tracker.recall(told)
+        self.incidents.recall(incidents, told)
 
     def status(self, status: NodeStatus, now_ns: int) -> None:
         """Take in what a node says of itself; a last will was written long before the node died."""
