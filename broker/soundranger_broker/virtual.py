@@ -12,6 +12,7 @@ from nacl.signing import SigningKey
 from soundranger_broker.mqtt import Address
 from soundranger_node import __version__
 from soundranger_node.blocks import Source
+from soundranger_node.clips import Clips
 from soundranger_node.detector import Detector
 from soundranger_node.link import Link, LinkSettings
 from soundranger_node.messages import ClockStatus, ClockTier, NodeStatus
@@ -58,8 +59,9 @@ class VirtualNode:
             temperature_c=place.temperature_c,
         )
         settings = LinkSettings(host=address.host, port=address.port, user=address.user, password=address.password)
-        link = Link(settings, self._outbox, self.status())
-        self._node = Node(source, self._pipeline, self._outbox, link, self.status, key=self._key)
+        clips = Clips(source.sample_rate_hz, source.timebase)
+        link = Link(settings, self._outbox, self.status(), clips.ask)
+        self._node = Node(source, self._pipeline, self._outbox, link, self.status, key=self._key, clips=clips)
         self._thread = threading.Thread(target=self._node.run, name=f"node {place.node}", daemon=True)
 
     def start(self) -> None:

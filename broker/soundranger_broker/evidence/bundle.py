@@ -4,7 +4,6 @@ docs/evidence.md says what each file holds. The same store and the same time giv
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final
 
 from sqlalchemy.engine import Connection
@@ -63,12 +62,13 @@ def bundle(store: Store, event_id: str, now_ns: int) -> bytes:
         with store.engine.begin() as connection:
             material = gather(connection, event_id)
         files = _files(material)
-        with suppress(_ChangedError), store.writing() as connection:
-            entry = _noted(connection, material, files, now_ns)
-            first = min((one.seq for one in material.log), default=entry.seq)
-            log = list(entries_between(connection, first, entry.seq))
-            files[LOG] = joined_lines([encoded(one) for one in log])
-            return pack({MANIFEST: _manifest(event_id, files, entry, now_ns), **files})
+        entry = _noted(store, material, files, now_ns)
+        if entry is None:
+            continue
+        first = min((one.seq for one in material.log), default=entry.seq)
+        with store.engine.begin() as connection:
+            files[LOG] = joined_lines([encoded(one) for one in entries_between(connection, first, entry.seq)])
+        return pack({MANIFEST: _manifest(event_id, files, entry, now_ns), **files})
     raise InputError(f"event {event_id}", "changes all the time", "try again in a minute")
 
 
@@ -76,16 +76,25 @@ class _ChangedError(Exception):
     """More was logged of the event while its bundle was made."""
 
 
-def _noted(connection: Connection, material: Material, files: Mapping[str, bytes], now_ns: int) -> Entry:
-    """Append to the log of what a bundle is made, and return the entry; all of it must be as of this moment.
-
-    Raises:
-        _ChangedError: it is not; nothing may be kept then.
-    """
+def _noted(store: Store, material: Material, files: Mapping[str, bytes], now_ns: int) -> Entry | None:
+    """Append to the log of what a bundle is made, and return the entry; None where that is not all any more."""
     covered = {name: sha256(content) for name, content in files.items()}
     said = Export(format=EXPORT_FORMAT, software=__version__, files=covered)
-    # From here on, whoever has more to log waits for us.
-    (entry,) = append(connection, [(now_ns, EXPORT_KIND, material.event.id, said)])
+    try:
+        with store.writing() as connection:
+            return _appended(connection, material, (now_ns, EXPORT_KIND, material.event.id, said))
+    except _ChangedError:
+        return None
+
+
+def _appended(connection: Connection, material: Material, item: tuple[int, str, str, object]) -> Entry:
+    """Append an entry to the log, and return it.
+
+    Raises:
+        _ChangedError: the material is out of date.
+    """
+    (entry,) = append(connection, [item])
+    # Whoever has more to log waits for us now.
     if [one for one in about(connection, material.event) if one.seq < entry.seq] != list(material.log):
         raise _ChangedError
     return entry

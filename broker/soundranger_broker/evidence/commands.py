@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import threading
 import time
 from pathlib import Path
@@ -13,12 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from soundranger_broker.storage.chain import Head
-from soundranger_node.config import state_folder
+from soundranger_broker.storage.commands import Database, default_database, parse_head
 from soundranger_node.errors import InputError
 
-# Where the centre keeps its memory unless it is told otherwise.
-DATABASE: Final = "centre.sqlite"
 # What `verify` ends with: what is in the bundle does not hold; it is no bundle at all.
 DOES_NOT_HOLD: Final = 1
 
@@ -27,9 +23,6 @@ EXAMINED: Final = Path("examined")
 
 _messages = Console(stderr=True, highlight=False)
 
-Database = Annotated[
-    str | None, typer.Option(help="The centre's database: a file, or a URL. Default: the one in its state folder.")
-]
 Noted = Annotated[
     str | None, typer.Option("--head", help="An entry of the centre's log that you wrote down, as NUMBER:HASH.")
 ]
@@ -51,7 +44,7 @@ def bundle_command(
     from soundranger_broker.evidence.bundle import bundle  # noqa: PLC0415 - the numerics take a second to import
     from soundranger_broker.storage.store import NoEventError, Store  # noqa: PLC0415
 
-    store = Store.open(database or str(state_folder(os.environ) / DATABASE), create=False)
+    store = Store.open(database or default_database(os.environ), create=False)
     try:
         content = bundle(store, event, time.time_ns())
     except NoEventError:
@@ -76,7 +69,7 @@ def verify_command(
     from soundranger_broker.evidence.verify import verify  # noqa: PLC0415
 
     _warm_up()
-    outcome = verify(bundle, None if head is None else _head(head))
+    outcome = verify(bundle, None if head is None else parse_head(head))
     if as_json:
         typer.echo(msgspec.json.encode(outcome).decode())
     else:
@@ -84,14 +77,6 @@ def verify_command(
             typer.echo(sentence)
     if not outcome.agree:
         raise typer.Exit(DOES_NOT_HOLD)
-
-
-def _head(text: str) -> Head:
-    """Return the entry of a log that a person has written down."""
-    number, _, content = text.strip().partition(":")
-    if not number.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", content.lower()):
-        raise InputError(f"--head {text}", "is no entry of a log", "write NUMBER:HASH as the centre tells it")
-    return Head(int(number), content.lower())
 
 
 def examine_command(
