@@ -364,6 +364,30 @@ def test_a_noted_entry_that_the_bundle_does_not_reach_is_said(true: Files) -> No
     )
 
 
+def test_a_bundle_of_long_ago_leaves_out_what_the_log_says_of_others_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soundranger_broker.evidence.bundle.MOST_ENTRIES", 20)
+    store = Store.open(str(tmp_path / "centre.db"))
+    kept = keep_a_bang(store, Town())
+    early = store.head()
+    for number in range(30):
+        store.log("review", f"other-{number}", {}, MADE_NS)
+    store.review(kept.event.id, None, "Bob", "", MADE_NS)
+    path = tmp_path / "bundle.zip"
+    path.write_bytes(bundle(store, kept.event.id, MADE_NS))
+    for noted in (early, store.head()):
+        assert found(verify(path, noted)) == []
+    assert any("without 31 between them about other things" in one for one in sentences(verify(path)))
+    files = unpack(path)
+    assert b"other-" not in files["log.jsonl"]
+    lines = files["log.jsonl"].splitlines(keepends=True)
+    files["log.jsonl"] = b"".join(lines[:5] + lines[6:])
+    manifest_anew(files)
+    assert any("which was there when the bundle was made, is missing" in problem for problem in found(checked(files)))
+    store.close()
+
+
 def test_unsigned_detections_of_nodes_without_a_key_are_said_and_hold(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "centre.db"))
     kept = keep_a_bang(store, Town(), signed=False)

@@ -35,7 +35,7 @@ from soundranger_broker.evidence.contents import (
     joined_lines,
     line_of,
 )
-from soundranger_broker.evidence.gather import Material, about, entries_between, gather
+from soundranger_broker.evidence.gather import Material, about, entries_between, gather, newest
 from soundranger_broker.evidence.report import report
 from soundranger_broker.evidence.signatures import signatures
 from soundranger_broker.evidence.sound import trace_of
@@ -49,6 +49,9 @@ from soundranger_node.messages import DETECTION, EVENT
 
 # How often a bundle is begun anew because more became known of its event meanwhile.
 ATTEMPTS: Final = 5
+# As many entries of the log, some MB, go into a bundle to show that they hold together; of an event of long ago, only
+# those about it, and that of its bundle.
+MOST_ENTRIES: Final = 10_000
 
 
 def bundle(store: Store, event_id: str, now_ns: int) -> bytes:
@@ -65,9 +68,7 @@ def bundle(store: Store, event_id: str, now_ns: int) -> bytes:
         entry = _noted(store, material, files, now_ns)
         if entry is None:
             continue
-        first = min((one.seq for one in material.log), default=entry.seq)
-        with store.engine.begin() as connection:
-            files[LOG] = joined_lines([encoded(one) for one in entries_between(connection, first, entry.seq)])
+        files[LOG] = joined_lines([encoded(one) for one in _log(store, material, entry)])
         return pack({MANIFEST: _manifest(event_id, files, entry, now_ns), **files})
     raise InputError(f"event {event_id}", "changes all the time", "try again in a minute")
 
@@ -79,9 +80,10 @@ class _ChangedError(Exception):
 def _noted(store: Store, material: Material, files: Mapping[str, bytes], now_ns: int) -> Entry | None:
     """Append to the log of what a bundle is made, and return the entry; None where that is not all any more."""
     covered = {name: sha256(content) for name, content in files.items()}
-    said = Export(format=EXPORT_FORMAT, software=__version__, files=covered)
     try:
         with store.writing() as connection:
+            only = _only(material, newest(connection))
+            said = Export(format=EXPORT_FORMAT, software=__version__, files=covered, only=only)
             return _appended(connection, material, (now_ns, EXPORT_KIND, material.event.id, said))
     except _ChangedError:
         return None
@@ -98,6 +100,22 @@ def _appended(connection: Connection, material: Material, item: tuple[int, str, 
     if [one for one in about(connection, material.event) if one.seq < entry.seq] != list(material.log):
         raise _ChangedError
     return entry
+
+
+def _only(material: Material, newest_seq: int) -> list[int]:
+    """Return the numbers of the entries about the event where others have to be left out, being too many; else none."""
+    if not material.log or newest_seq - material.log[0].seq < MOST_ENTRIES:
+        return []
+    return [one.seq for one in material.log]
+
+
+def _log(store: Store, material: Material, last: Entry) -> list[Entry]:
+    """Return what of the log belongs into a bundle, of which the last entry tells."""
+    if _only(material, last.seq - 1):
+        return [*material.log, last]
+    first = min((one.seq for one in material.log), default=last.seq)
+    with store.engine.begin() as connection:
+        return list(entries_between(connection, first, last.seq))
 
 
 def _files(material: Material) -> dict[str, bytes]:

@@ -2,21 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 
-import msgspec
-
 from soundranger_broker.evidence.contents import (
     ALWAYS,
     COVERED_BUT,
-    EXPORT_FORMAT,
-    EXPORT_KIND,
     LOG,
     MANIFEST,
-    Export,
     Manifest,
     Part,
+    export_of,
 )
 from soundranger_broker.evidence.finding import Finding
-from soundranger_broker.evidence.parts import UNREADABLE, Parts
+from soundranger_broker.evidence.parts import Parts
 from soundranger_broker.storage.chain import Entry, sha256
 
 
@@ -52,12 +48,3 @@ def _against_log(files: Mapping[str, bytes], manifest: Manifest, newest: Entry |
         if held.get(name) != said.files.get(name):
             how = "taken out" if name not in held else "added" if name not in said.files else "changed"
             yield Finding("files", name, f"was {how} after entry {newest.seq} of the log noted what this bundle holds")
-
-
-def export_of(entry: Entry) -> Export | None:
-    """Return what an entry says of a bundle; None where it is of something else."""
-    try:
-        said = msgspec.json.decode(entry.body, type=Export) if entry.kind == EXPORT_KIND else None
-    except UNREADABLE:
-        return None
-    return said if said is not None and said.format == EXPORT_FORMAT else None

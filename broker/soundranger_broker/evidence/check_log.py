@@ -1,12 +1,12 @@
 """The check against the log: that its entries hold together, and that the bundle holds what they say was there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from soundranger_broker.evidence.contents import LOG, REVIEW, SETTINGS, ReviewFile
+from soundranger_broker.evidence.contents import LOG, REVIEW, SETTINGS, ReviewFile, export_of
 from soundranger_broker.evidence.finding import Finding
 from soundranger_broker.evidence.parts import UNREADABLE, Parts
 from soundranger_broker.storage.chain import Entry, Head, broken, hash_of, sha256
@@ -60,9 +60,11 @@ def check_log(files: Mapping[str, bytes], parts: Parts, noted: Head | None) -> I
     `noted` is an entry of the centre's log that somebody wrote down.
     """
     entries = parts.log
-    if entries:
-        start = Head(entries[0].seq - 1, entries[0].previous)
-        for sentence in broken(entries, start):
+    only = _only(entries)
+    for seq in sorted(set(only) - {entry.seq for entry in entries}):
+        yield Finding("log", LOG, f"does not hold: entry {seq}, which was there when the bundle was made, is missing")
+    for run in _runs(entries, only):
+        for sentence in broken(run, Head(run[0].seq - 1, run[0].previous)):
             yield Finding("log", LOG, f"does not hold: {sentence.removesuffix('.')}")
     yield from _noted(entries, noted)
     for one in parts.settings.logged if parts.settings else []:
@@ -78,6 +80,21 @@ def check_log(files: Mapping[str, bytes], parts: Parts, noted: Head | None) -> I
     yield from _clips(files, parts, account)
     if parts.review is not None and parts.review != account.review:
         yield Finding("log", REVIEW, "holds another review than was logged last")
+
+
+def _only(entries: Sequence[Entry]) -> list[int]:
+    """Return the numbers of the entries that a bundle was made with where it was made without others."""
+    said = export_of(entries[-1]) if entries else None
+    return [] if said is None else said.only
+
+
+def _runs(entries: Sequence[Entry], only: Sequence[int]) -> Iterator[Sequence[Entry]]:
+    """Yield the stretches of a log that follow one another without a gap that the making of the bundle left."""
+    first = 0
+    for place in range(1, len(entries) + 1):
+        if place == len(entries) or (only and entries[place].seq > entries[place - 1].seq + 1):
+            yield entries[first:place]
+            first = place
 
 
 def _noted(entries: list[Entry], noted: Head | None) -> Iterator[Finding]:

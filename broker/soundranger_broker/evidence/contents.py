@@ -100,11 +100,15 @@ class SettingsFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log says of a bundle: the SHA-256 of all that is in it but of the log."""
+    """What the log says of a bundle: the SHA-256 of all that is in it but of the log.
+
+    `only` are the numbers of the entries, beside this, that the bundle holds of the log; none where it leaves none out.
+    """
 
     format: str
     software: str
     files: dict[str, str]
+    only: list[int]
 
 
 def encoded(item: object) -> bytes:
@@ -137,3 +141,12 @@ def lines_of(content: bytes) -> list[bytes]:
 def joined_lines(lines: list[bytes]) -> bytes:
     """Return a file of lines."""
     return b"".join(line + b"\n" for line in lines)
+
+
+def export_of(entry: Entry) -> Export | None:
+    """Return what an entry says of a bundle; None where it is of something else."""
+    try:
+        said = msgspec.json.decode(entry.body, type=Export) if entry.kind == EXPORT_KIND else None
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return said if said is not None and said.format == EXPORT_FORMAT else None

@@ -75,6 +75,12 @@ def about(connection: Connection, event: Event) -> list[Entry]:
     return list(reading.entries(connection, subjects))
 
 
+def newest(connection: Connection) -> int:
+    """Return the number of the log's newest entry; 0 where there is none."""
+    seq: int = connection.execute(sa.select(sa.func.coalesce(sa.func.max(LOG.c.seq), 0))).scalar_one()
+    return seq
+
+
 def entries_between(connection: Connection, first: int, last: int) -> Iterable[Entry]:
     """Yield the entries of the log from one number to another."""
     query = sa.select(LOG).where(LOG.c.seq.between(first, last)).order_by(LOG.c.seq)

@@ -24,7 +24,8 @@ def sentences(outcome: Outcome) -> Iterator[str]:
     said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
     yield f"Detections: {said or 'none'}."
     if outcome.entries is not None:
-        yield f"Log: entries {outcome.entries[0]} to {outcome.entries[1]}; the newest is {outcome.head}."
+        left = f", without {outcome.left_out} between them about other things" if outcome.left_out else ""
+        yield f"Log: entries {outcome.entries[0]} to {outcome.entries[1]}{left}; the newest is {outcome.head}."
     for problem in outcome.problems:
         yield f"Wrong: {problem}"
     if outcome.agree:

@@ -35,7 +35,8 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What the check of a bundle found; `agree` says that nothing is wrong and that all three locations agree.
 
-    `entries` are the first and the last entry of the log that is in the bundle; `clips` counts those that can be heard.
+    `entries` are the first and the last entry of the log in the bundle, `left_out` counts those between them that are
+    not in it; `clips` counts those that can be heard.
     """
 
     agree: bool
@@ -44,6 +45,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     made_ns: int
     files: int
     entries: tuple[int, int] | None
+    left_out: int
     head: str
     stated: Stated | None
     arrivals: Relocation | None
@@ -111,6 +113,7 @@ def verify_files(files: Mapping[str, bytes], manifest: Manifest, noted: Head | N
         made_ns=manifest.made_ns,
         files=len(files),
         entries=(parts.log[0].seq, parts.log[-1].seq) if parts.log else None,
+        left_out=max(0, parts.log[-1].seq - parts.log[0].seq + 1 - len(parts.log)) if parts.log else 0,
         head=str(Head(parts.log[-1].seq, parts.log[-1].hash)) if parts.log else "",
         stated=_stated(parts.event),
         arrivals=arrivals,
