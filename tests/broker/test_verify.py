@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import stat
 import struct
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -406,6 +408,38 @@ def test_without_clips_nobody_can_say_that_all_three_agree(tmp_path: Path) -> No
     path.write_bytes(bundle(store, kept.event.id, MADE_NS))
     store.close()
     assert found(verify(path)) == ["The clips alone give no location at the stated time."]
+
+
+NUMBER = re.compile(rb"(?<=[:\\[,])-?[0-9.]+(?:e-?[0-9]+)?")
+OTHERS = [b"0", b"-1", b"90", b"1e300", b"1e-300", b"null", b'"x"', b"1767225600000000000", b"4102444799999999999"]
+
+
+def changed_somewhere(files: Files, rng: np.random.Generator) -> bool:
+    """Put another number, or any bytes, somewhere into one of the files; say whether that changed it."""
+    names = [name for name in files if name not in {MANIFEST, "report.html"}]
+    name = names[rng.integers(len(names))]
+    content = files[name]
+    if rng.random() < 0.6:
+        numbers = [match.span() for match in NUMBER.finditer(content)] or [(0, 1)]
+        (first, end), new = numbers[rng.integers(len(numbers))], OTHERS[rng.integers(len(OTHERS))]
+    else:
+        first, new = int(rng.integers(len(content))), rng.bytes(int(rng.integers(20)))
+        end = first + int(rng.integers(50))
+    files[name] = content[:first] + new + content[end:]
+    return files[name] != content
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_stands_in_the_files_the_check_ends_with_findings(true: Files, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(50):
+        files = dict(true)
+        if changed_somewhere(files, rng):
+            manifest_anew(files)
+            outcome = checked(files)
+            assert not outcome.agree
+            assert all(sentences(outcome))
 
 
 def refused(content: bytes, folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ from soundranger_broker.locator import locate_all
 from soundranger_node.audiofile import FileTimebase
 from soundranger_node.blocks import Block
 from soundranger_node.detector import Detector
+from soundranger_node.errors import MessageError
 from soundranger_node.messages import DETECTION, Detection, Event
 from soundranger_node.pipeline import ONSET_TERM, Pipeline, Place
 from soundranger_node.utc import NS_PER_S
@@ -57,7 +59,7 @@ def from_arrivals(stated: Event, payloads: Sequence[bytes]) -> Relocation | None
 
 def from_sound(stated: Event, clips: Iterable["HeardClip"]) -> Relocation | None:
     """Return where the sound alone puts the event; None where it makes none."""
-    return _nearest(stated, [DETECTION.encode(one) for clip in clips for one in clip.heard])
+    return _nearest(stated, [payload for clip in clips for payload in clip.payloads()])
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class HeardClip:
     trace: Trace
     detection: Detection
     heard: list[Detection]
+
+    def payloads(self) -> Iterator[bytes]:
+        """Yield what was heard as a node would send it; a clip whose time is none that can be gives nothing."""
+        for one in self.heard:
+            with suppress(MessageError):
+                yield DETECTION.encode(one)
 
 
 def hear(traces: Iterable[Trace], detections: Iterable[Detection]) -> list[HeardClip]:

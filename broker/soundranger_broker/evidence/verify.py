@@ -13,11 +13,11 @@ from soundranger_broker.evidence.check_log import check_log
 from soundranger_broker.evidence.contents import FORMAT, MANIFEST, Manifest
 from soundranger_broker.evidence.finding import Check, Finding
 from soundranger_broker.evidence.parts import UNREADABLE, Parts, read_parts
-from soundranger_broker.evidence.relocate import HeardClip, Relocation, check_clips, from_arrivals, from_sound, hear
+from soundranger_broker.evidence.relocate import Relocation, check_clips, from_arrivals, from_sound, hear
 from soundranger_broker.evidence.signatures import Signed, check_signatures, signatures
 from soundranger_broker.evidence.sound import trace_of
 from soundranger_broker.storage.chain import Head
-from soundranger_node.errors import InputError, MessageError
+from soundranger_node.errors import InputError
 from soundranger_node.messages import Ellipse, Event
 
 
@@ -90,7 +90,7 @@ def verify_files(files: Mapping[str, bytes], manifest: Manifest, noted: Head | N
     statuses = [one for _, one in parts.statuses]
     signed = signatures(parts.detections, statuses)
     traces, problems = _traces(files, parts)
-    clips = _heard(traces, parts)
+    clips = hear(traces, [one for _, one in parts.detections])
     problems = [
         *check_files(files, manifest, parts),
         *check_event(files, manifest, parts),
@@ -126,14 +126,6 @@ def verify_files(files: Mapping[str, bytes], manifest: Manifest, noted: Head | N
 
 def _payloads(parts: Parts) -> list[bytes]:
     return [payload for payload, _ in parts.detections]
-
-
-def _heard(traces: Sequence[Trace], parts: Parts) -> list[HeardClip]:
-    try:
-        return hear(traces, [one for _, one in parts.detections])
-    except MessageError:
-        # A clip whose time is no time makes detections that nobody may send.
-        return []
 
 
 def _traces(files: Mapping[str, bytes], parts: Parts) -> tuple[list[Trace], list[Finding]]:
