@@ -109,7 +109,7 @@ def sound_header(kept: Kept) -> ClipHeader:
     return ClipHeader(detection=kept.detections[0].id, start_ns=EPOCH_NS, sample_rate_hz=16_000)
 
 
-PAGE = "html head meta title style body h1 h2 p section figure figcaption table thead tbody tr th td code"
+PAGE = "div html head meta title style body h1 h2 p section figure figcaption table thead tbody tr th td code"
 PICTURES = "svg rect circle ellipse line path polyline polygon text"
 ELEMENTS = {*PAGE.split(), *PICTURES.split()}
 

@@ -9,7 +9,7 @@ from soundranger_broker.evidence.case import Case
 from soundranger_broker.evidence.map_picture import map_picture
 from soundranger_broker.evidence.markup import Markup, joined, tag
 from soundranger_broker.evidence.section_picture import aligned_section, record_section
-from soundranger_broker.words import counted, names, percent
+from soundranger_broker.words import counted, names, number, percent
 from soundranger_node import __version__
 from soundranger_node.messages import Arrival, Detection
 from soundranger_node.utc import NS_PER_S
@@ -23,7 +23,7 @@ STYLE: Final = Markup(
     "th,td{border-bottom:1px solid #ccc;padding:.25rem .4rem;text-align:right;vertical-align:top}"
     "th:first-child,td:first-child{text-align:left}td.text{text-align:left}code{font-size:11px;word-break:break-all}"
     "figure{margin:1rem 0;break-inside:avoid}figcaption{font-size:13px;color:#444}svg{max-width:100%;height:auto}"
-    "tr{break-inside:avoid}.sure{border-left:4px solid #c8102e;padding-left:1rem}"
+    ".wide{overflow-x:auto}tr{break-inside:avoid}.sure{border-left:4px solid #c8102e;padding-left:1rem}"
     "@page{margin:18mm}@media print{body{max-width:none;margin:0;font-size:11pt}h2{break-after:avoid}}</style>"
 )
 STATUSES: Final = {
@@ -98,7 +98,7 @@ def _summary(case: Case) -> list[Markup]:
     root_s = math.sqrt(sum(arrival.residual_s**2 for arrival in used) / max(len(used), 1))
     when = f"At {utc(event.time_ns)} (one standard deviation: {event.time_sigma_s * 1e3:.1f} ms) there was a bang"
     along = f"{ellipse.semi_major_m:.1f} m along the direction {ellipse.bearing_deg:.0f} degrees east of north"
-    rests = f"{counted(len(used), 'arrival')} of {counted(len(event.arrivals), 'arrival')}"
+    rests = f"{number(len(used))} of {counted(len(event.arrivals), 'arrival')}"
     off = f"{root_s * 1e3:.1f} ms, in which sound goes {root_s * event.speed_of_sound_mps:.1f} m"
     sentences = [
         f"{when} at {event.lat:.6f}, {event.lon:.6f} (WGS84).",
@@ -202,7 +202,7 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
     """Return a table of texts, or of markup."""
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in heading)))
     body = [tag("tr", *(tag("td", _cell(cell)) for cell in row)) for row in rows]
-    return tag("table", head, tag("tbody", *body))
+    return tag("div", tag("table", head, tag("tbody", *body)), class_="wide")
 
 
 def _cell(content: str) -> str:
