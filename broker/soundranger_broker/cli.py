@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import track
 
+from soundranger_broker.evidence import commands
 from soundranger_broker.mqtt import Address, EmbeddedBroker, OwnBroker, SpawnedMosquitto
 from soundranger_broker.storage import commands as storage_commands
 from soundranger_broker.storage.commands import Database, default_database
@@ -59,6 +60,9 @@ Mqtt = Annotated[
         help="'embedded' (amqtt, in this process), 'mosquitto' (started by us), or [user:password@]host[:port].",
     ),
 ]
+
+
+commands.register(app)
 
 
 def main() -> None:
