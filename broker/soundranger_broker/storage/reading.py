@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -140,6 +140,17 @@ def clips_of(connection: Connection, name: str) -> list[Clip]:
     return [_clip(row) for row in connection.execute(query)]
 
 
+def clip_headers_of(connection: Connection, name: str) -> list[tuple[str, ClipHeader]]:
+    """Return of which detections that an event names there are clips, by their nodes; without the sound."""
+    query = (
+        sa.select(CLIPS.c.node, CLIPS.c.detection, CLIPS.c.start_ns, CLIPS.c.sample_rate_hz)
+        .join(ARRIVALS, (ARRIVALS.c.node == CLIPS.c.node) & (ARRIVALS.c.detection == CLIPS.c.detection))
+        .where(ARRIVALS.c.event == name)
+        .order_by(CLIPS.c.start_ns, CLIPS.c.node)
+    )
+    return [(row.node, _header(row)) for row in connection.execute(query)]
+
+
 def clip(connection: Connection, node: str, detection: str) -> Clip | None:
     """Return the clip of a detection, or None."""
     query = sa.select(CLIPS).where(CLIPS.c.node == node, CLIPS.c.detection == detection)
@@ -202,6 +213,12 @@ def entries(connection: Connection, subjects: Iterable[str] | None = None) -> It
         yield Entry(**row._mapping)  # noqa: SLF001 - the public way to a row as a mapping
 
 
+def entries_after(connection: Connection, seq: int, limit: int) -> list[Entry]:
+    """Return the entries of the log that follow one, in their order."""
+    query = sa.select(LOG).where(LOG.c.seq > seq).order_by(LOG.c.seq).limit(limit)
+    return [Entry(**row) for row in connection.execute(query).mappings()]
+
+
 def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     conditions = list[sa.ColumnElement[bool]]()
     if wanted.since_ns is not None:
@@ -236,5 +253,8 @@ def _report(row: Row[tuple[object, ...]]) -> Report:
 
 
 def _clip(row: Row[tuple[object, ...]]) -> Clip:
-    header = ClipHeader(detection=row.detection, start_ns=row.start_ns, sample_rate_hz=row.sample_rate_hz)
-    return Clip(row.node, header, row.received_ns, bytes(row.flac))
+    return Clip(row.node, _header(row), row.received_ns, bytes(row.flac))
+
+
+def _header(row: Any) -> ClipHeader:
+    return ClipHeader(detection=row.detection, start_ns=row.start_ns, sample_rate_hz=row.sample_rate_hz)

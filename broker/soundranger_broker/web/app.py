@@ -10,12 +10,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi import FastAPI, Response, WebSocket
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.websockets import WebSocketDisconnect
 
+from soundranger_broker.storage.store import Store
+from soundranger_broker.web.api import add_api
+from soundranger_broker.web.guard import Guard, same_site
 from soundranger_broker.web.hub import Hub, Subscription
+from soundranger_broker.web.problems import tell_problems
 from soundranger_node.errors import InputError
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -39,39 +43,41 @@ class PageSettings:
     attribution: str = ""
 
 
-def create_app(hub: Hub, settings: PageSettings | None = None) -> FastAPI:
-    """Return the application that shows what is published to `hub`.
+def create_app(
+    hub: Hub,
+    settings: PageSettings | None = None,
+    store: Store | None = None,
+    now_ns: Callable[[], int] = time.time_ns,
+) -> FastAPI:
+    """Return the application that shows what is published to `hub`, and, where there is a store, what it keeps.
 
     Raises:
         InputError: the tile address is none.
     """
     settings = settings or PageSettings()
-    headers = _headers(settings)
     app = FastAPI(title="soundranger", docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def secure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await call_next(request)
-        response.headers.update(headers)
-        return response
+    app.add_middleware(Guard, headers=_headers(settings))
+    tell_problems(app)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html")
 
-    @app.get("/api/snapshot")
+    @app.get("/api/snapshot", include_in_schema=False)
     async def snapshot() -> Response:
         return Response(msgspec.json.encode(_whole(hub.snapshot(), settings)), media_type="application/json")
 
     @app.websocket("/live")
     async def live(socket: WebSocket) -> None:
-        if not _same_site(socket):
+        if not same_site(socket):
             await socket.close(POLICY_VIOLATION)
             return
         await socket.accept()
         with hub.subscribe() as subscription:
             await _first_of(_send(socket, subscription, settings), _gone(socket))
 
+    if store is not None:
+        add_api(app, hub, store, now_ns)
     app.mount("/static", StaticFiles(directory=STATIC))
     return app
 
@@ -111,17 +117,6 @@ def _tile_sources(tile_url: str | None) -> list[str]:
     if parts.scheme not in {"http", "https"} or not TILE_HOST.fullmatch(parts.netloc):
         raise problem
     return [f"{parts.scheme}://{parts.netloc.replace('{s}', '*')}"]
-
-
-def _same_site(socket: WebSocket) -> bool:
-    """Return False where a page of another site opened the WebSocket: browsers do not stop that by themselves."""
-    origin = socket.headers.get("origin")
-    if origin is None:
-        return True
-    try:
-        return urlsplit(origin).hostname == socket.url.hostname
-    except ValueError:
-        return False
 
 
 def _whole(snapshot: dict[str, Any], settings: PageSettings) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from soundranger_broker.storage.store import Verdict
 from soundranger_node.messages import (
     CentreStatus,
     Count,
+    DetectionId,
     Duration,
     Event,
     EventId,
@@ -15,6 +17,7 @@ from soundranger_node.messages import (
     Latitude,
     Longitude,
     Message,
+    NodeName,
     NodeStatus,
     Refusal,
     UtcNs,
@@ -45,7 +48,25 @@ class Figures(Message, frozen=True, kw_only=True, omit_defaults=True):
     delay_s: Duration | None = None
 
 
-PageMessage = NodeStatus | CentreStatus | Event | Refusal | Incident | Figures | Shot
+class Reviewed(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """What a person said of an event; no verdict where it is open again."""
+
+    event: EventId
+    verdict: Verdict | None
+    reviewer: str
+    note: str
+    reviewed_ns: UtcNs
+
+
+class ClipStored(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """The sound around a detection has come in, and can be fetched; `events` are those that name the detection."""
+
+    node: NodeName
+    detection: DetectionId
+    events: list[EventId]
+
+
+PageMessage = NodeStatus | CentreStatus | Event | Refusal | Incident | Figures | Shot | Reviewed | ClipStored
 
 KINDS: Final[dict[type[PageMessage], str]] = {
     NodeStatus: "status",
@@ -55,6 +76,8 @@ KINDS: Final[dict[type[PageMessage], str]] = {
     Incident: "incident",
     Figures: "figures",
     Shot: "shot",
+    Reviewed: "review",
+    ClipStored: "clip",
 }
 
 Held = TypeVar("Held", Event, Refusal, Incident, Shot)
@@ -63,7 +86,8 @@ Held = TypeVar("Held", Event, Refusal, Incident, Shot)
 class Picture:
     """The state behind the page; not safe to share between threads.
 
-    `nodes` goes by name; `events`, `refusals`, `incidents` and `shots` by id, and hold the newest of them.
+    `nodes` goes by name; `events`, `refusals`, `incidents` and `shots` by id, and hold the newest of them. `reviews`
+    goes by event, and holds those of the events that are held.
     """
 
     def __init__(self) -> None:
@@ -72,6 +96,7 @@ class Picture:
         self.refusals: dict[str, Refusal] = {}
         self.incidents: dict[str, Incident] = {}
         self.shots: dict[str, Shot] = {}
+        self.reviews: dict[str, Reviewed] = {}
         self.figures: Figures | None = None
         self.centre: CentreStatus | None = None
 
@@ -88,6 +113,7 @@ class Picture:
             case Event():
                 is_news = _is_newer(message, self.events.get(message.id))
                 is_news = is_news and _hold(self.events, message, MAX_EVENTS, lambda event: event.time_ns)
+                self.reviews = {name: one for name, one in self.reviews.items() if name in self.events}
             case Incident():
                 is_news = _is_newer(message, self.incidents.get(message.id))
                 is_news = is_news and _hold(
@@ -97,10 +123,27 @@ class Picture:
                 is_news = _hold(self.refusals, message, MAX_REFUSALS, lambda refusal: refusal.time_ns)
             case Shot():
                 is_news = _hold(self.shots, message, MAX_SHOTS, lambda shot: shot.time_ns)
+            case Reviewed():
+                is_news = self._review(message)
+            case ClipStored():
+                # Whoever shows one of its events fetches it.
+                pass
         return is_news
 
+    def _review(self, message: Reviewed) -> bool:
+        """Take in what was said of an event; pages may show events that are not held here."""
+        known = self.reviews.get(message.event)
+        if known is not None and message.reviewed_ns < known.reviewed_ns:
+            return False
+        if message.event in self.events:
+            self.reviews[message.event] = message
+        return True
+
     def snapshot(self) -> dict[str, Any]:
-        """Return all that is held, JSON-ready: a list each of what goes by name or id, and `figures` and `centre`."""
+        """Return all that is held, JSON-ready.
+
+        That is a list each of what goes by name or id, `reviews` by event, and `figures` and `centre`.
+        """
         snapshot: dict[str, Any] = msgspec.to_builtins(
             {
                 "nodes": list(self.nodes.values()),
@@ -108,6 +151,7 @@ class Picture:
                 "refusals": list(self.refusals.values()),
                 "incidents": list(self.incidents.values()),
                 "shots": list(self.shots.values()),
+                "reviews": self.reviews,
                 "figures": self.figures,
                 "centre": self.centre,
             }
