@@ -18,11 +18,13 @@ import { health, Picture } from "./picture.js";
 import { QualityView } from "./quality-view.js";
 import { ReviewView } from "./review-view.js";
 import { SearchView } from "./search-view.js";
-import { helpDialog, listenForKeys } from "./shortcuts.js";
+import { listenForKeys, showHelp } from "./shortcuts.js";
 
 const CONNECTION = { live: "live", reconnecting: "reconnecting…" };
 // How often ages, health and what takes its leave are looked at again.
 const REFRESH_MS = 5000;
+// The views that ask for the past.
+const ASKING = ["search", "review", "quality"];
 const VERDICT_KEYS = { g: "gunshot", f: "fireworks", o: "other", u: "unsure" };
 
 const byId = (id) => document.getElementById(id);
@@ -32,10 +34,9 @@ const map = new EventMap(byId("map"), (kind, id) => {
   location.hash = kind === "event" ? eventLink(id) : nodeLink(id);
 });
 const zoom = (message) => map.zoomTo(message);
-const details = new Details(refresh);
-const help = helpDialog();
+const details = new Details(picture, refresh);
 const eventView = new EventView({ picture, details, clips: new Clips(refresh), map, zoom, refresh });
-const review = new ReviewView(eventView, { refresh, say, help: () => help.showModal() });
+const review = new ReviewView(eventView, { refresh, say, help: showHelp });
 const views = {
   events: new EventListView(),
   nodes: new NodeListView(),
@@ -66,7 +67,9 @@ function receive({ kind, message }) {
   }
   picture.apply(kind, message);
   for (const part of [details, ...Object.values(views)]) part.receive?.(kind, message);
-  refresh();
+  // "Live" must not stand there before what is known does.
+  if (kind === "snapshot") draw(Date.now() + clockOffsetMs);
+  else refresh();
 }
 
 // However much arrives at once, the page is drawn once a frame.
@@ -80,12 +83,14 @@ function refresh() {
 }
 
 function draw(nowMs) {
+  if (!picture.isKnown) return;
   const state = { picture, selection: selection(), nowMs };
   byId("stage").dataset.open = state.selection.kind;
   panel.show(state);
   const events = panel.events(state) ?? picture.newestEvents();
-  map.show(picture, { events, ...panel.chosen(state) }, nowMs);
+  map.show(picture, { events, isFiltered: events !== picture.newestEvents(), ...panel.chosen(state) }, nowMs);
   for (const link of byId("views").children) {
+    link.hidden = !picture.keeps && ASKING.includes(link.dataset.view);
     link.setAttribute("aria-current", link.dataset.view === state.selection.kind ? "page" : "false");
   }
   showCounts(nowMs);
@@ -138,7 +143,7 @@ function say(text) {
 
 function actionOf(key) {
   const { kind } = selection();
-  if (key === "?") return () => help.showModal();
+  if (key === "?") return showHelp;
   if (key === " " && (kind === "event" || kind === "review")) return () => eventView.toggleSound();
   if (kind !== "review") return undefined;
   if (key === "j" || key === "k") return () => review.step(key === "j" ? 1 : -1);
@@ -153,7 +158,6 @@ function showConnection(state) {
 }
 
 byId("foot").append(key());
-document.body.append(help);
 listenForKeys(actionOf);
 eventView.onJudged = (event, said) => review.judged(event, said);
 byId("handle").addEventListener("click", () => {

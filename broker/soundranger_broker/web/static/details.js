@@ -9,7 +9,8 @@ const AGAIN_MS = 1000;
 const ATTEMPTS = 5;
 
 export class Details {
-  constructor(onChange) {
+  constructor(picture, onChange) {
+    this.picture = picture;
     this.onChange = onChange;
     this._forget("");
   }
@@ -18,7 +19,8 @@ export class Details {
   of(id, revision = 0) {
     if (id !== this.id) {
       this._forget(id);
-      this._fetch();
+      if (this.picture.keeps) this._fetch();
+      else this.held.problem = "This event is not among the latest that are kept here.";
     }
     this.revision = Math.max(this.revision, revision);
     return this.held;
@@ -30,7 +32,7 @@ export class Details {
       (kind === "event" && message.id === this.id) ||
       (kind === "review" && message.event === this.id) ||
       (kind === "clip" && message.events.includes(this.id));
-    if (concerns && this.id) this._fetchSoon(GATHER_MS);
+    if (concerns && this.id && this.picture.keeps) this._fetchSoon(GATHER_MS);
   }
 
   // Takes over what this page has just had stored.

@@ -16,7 +16,7 @@ export class History {
   async load() {
     this.running += 1;
     const run = this.running;
-    let cursor = "";
+    let cursor = this.picture.keeps ? "" : null;
     while (cursor !== null) {
       const query = new URLSearchParams({ limit: PAGE, ...(cursor && { cursor }) });
       const page = await ask("events", query).catch(() => null);

@@ -12,7 +12,7 @@ const SIDE_PX = 18;
 const PX_A_TICK = 64;
 // A pause is written where it is wide enough for its figure.
 const FIGURE_PX = 34;
-const SHORTEST_S = 1;
+const SHORTEST_S = 0.3;
 
 export class IncidentStrip {
   constructor() {

@@ -12,6 +12,9 @@ import { ShotLayer } from "./shot-layer.js";
 
 // Kept free around the nodes and around a chosen event, in pixels: room for the labels, which stand on the right.
 const MARGINS = { paddingTopLeft: [40, 40], paddingBottomRight: [96, 60] };
+// The same on a map that is low, above a tall sheet on a phone.
+const LOW_MARGINS = { paddingTopLeft: [24, 20], paddingBottomRight: [72, 24] };
+const LOW_PX = 280;
 const CLOSEST_ZOOM = 18;
 // A chosen event is zoomed to until this much around it is in sight, and never less than its ellipse.
 const AROUND_M = 40;
@@ -19,6 +22,7 @@ const AROUND_M = 40;
 const PANES = { grid: 150, crowd: 390, links: 410, shots: 590, nodes: 600, events: 610 };
 // The newest events are drawn one by one, so that they can pulse and change; the many older ones together.
 const ONE_BY_ONE = 150;
+const SHOTS = 300;
 // Above so many nodes in sight, their names would hide each other.
 const MOST_NAMES = 40;
 
@@ -51,12 +55,13 @@ export class EventMap {
   }
 
   // Shows the nodes and `events`, newest first, and what is chosen: an event or a node.
-  show(picture, { events, event, node }, nowMs) {
+  // The true places of simulated shots are shown along with all events only.
+  show(picture, { events, isFiltered, event, node }, nowMs) {
     const nodes = [...picture.nodes.values()];
     this.nodes.show(nodes, event, node, nowMs);
     this.events.show(events.slice(0, ONE_BY_ONE), event, nowMs);
     this.crowd.show(events, ONE_BY_ONE, event, nowMs);
-    this.shots.show(picture, nowMs);
+    this.shots.show(isFiltered ? [] : picture.newestShots(SHOTS), nowMs);
     this.links.show(event, picture.nodes);
     this.ranges.show(event, picture.nodes);
     this._fitNewNodes(nodes);
@@ -99,7 +104,7 @@ export class EventMap {
   fit() {
     this.movedByHand = false;
     if (this.places.length === 0) return;
-    this._quietly(() => this.map.fitBounds(this.places, { ...MARGINS, maxZoom: CLOSEST_ZOOM, animate: false }));
+    this._quietly(() => this.map.fitBounds(this.places, { ...this._margins(), maxZoom: CLOSEST_ZOOM, animate: false }));
   }
 
   zoomTo(message) {
@@ -129,7 +134,11 @@ export class EventMap {
   }
 
   _panToFocus() {
-    this._quietly(() => this.map.panInside([this.focus.lat, this.focus.lon], { ...MARGINS, animate: false }));
+    this._quietly(() => this.map.panInside([this.focus.lat, this.focus.lon], { ...this._margins(), animate: false }));
+  }
+
+  _margins() {
+    return this.map.getSize().y < LOW_PX ? LOW_MARGINS : MARGINS;
   }
 
   // Moves the map without taking it for a move by hand.

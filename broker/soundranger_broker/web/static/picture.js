@@ -14,6 +14,7 @@ const SAME_SHOT_NS = 0.5e9;
 export class Picture {
   constructor() {
     this.replace({ nodes: [], events: [], refusals: [], incidents: [], shots: [], figures: null, centre: null });
+    this.isKnown = false;
   }
 
   replace(snapshot) {
@@ -26,6 +27,9 @@ export class Picture {
     this.figures = snapshot.figures;
     this.centre = snapshot.centre;
     this.sorted = null;
+    // Whether the past can be asked for.
+    this.keeps = snapshot.keeps === true;
+    this.isKnown = true;
   }
 
   apply(kind, message) {

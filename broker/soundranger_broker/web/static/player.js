@@ -192,7 +192,7 @@ function drawAxes(pen, { columns, durationS, onsetS, highestHz }, colour) {
   pen.font = "11px system-ui, sans-serif";
   pen.textAlign = "right";
   pen.textBaseline = "middle";
-  for (const kiloHertz of ticks(0, highestHz / 1000 - 0.5, 3)) {
+  for (const kiloHertz of ticks(0, highestHz / 1000 - 0.5, 4)) {
     const y = WAVE_PX + SPECTRUM_PX * (1 - (1000 * kiloHertz) / highestHz);
     pen.fillText(kiloHertz === 0 ? "kHz" : String(kiloHertz), LEFT_PX - 5, Math.min(y, WAVE_PX + SPECTRUM_PX - 6));
   }

@@ -30,7 +30,7 @@ export class Ranges {
     for (const { lat, lon, radiusM, used } of circles) {
       const outline = ellipseOutline(lat, lon, { semi_major_m: radiusM, semi_minor_m: radiusM, bearing_deg: 0 }, CORNERS);
       const className = used ? "range" : "range is-unused";
-      L.polygon(outline, { pane: "links", interactive: false, className, smoothFactor: 0.5 }).addTo(this.layer);
+      L.polygon(outline, { pane: "links", interactive: false, className, smoothFactor: 0 }).addTo(this.layer);
     }
   }
 }

@@ -1,5 +1,5 @@
 // The record section: every node's sound, stacked by distance, with the travel-time line through the arrivals. The one
-// picture that shows whether a location is right. Beside "since the bang" it can be lined up on the expected arrivals,
+// picture that shows whether a location is right. It can also be lined up on the expected arrivals,
 // where milliseconds are wide enough to be seen.
 
 import { element, svg } from "./dom.js";
@@ -7,19 +7,24 @@ import { metres, signedMs } from "./format.js";
 import { ticks } from "./ticks.js";
 import { envelope, loudest } from "./waveform.js";
 
-const MARGIN = { top: 10, left: 92, right: 66, bottom: 40 };
+const MARGIN = { top: 10, right: 66, bottom: 40 };
 const ROW_PX = 28;
-// Rows stand by distance, stretched over so much more than they need, so that the steps between them can be seen.
+// From this width on, a node's name and its distance stand beside, not below each other, and rows may come closer.
+const WIDE_PX = 440;
+const LEFT_PX = { narrow: 92, wide: 142 };
+const CLOSEST_PX = { narrow: 28, wide: 19 };
+// Rows stand by distance, over so much more than they need at least: the nearer to true distances, the straighter the
+// line.
 const STRETCH = 1.35;
 const NARROWEST_PX = 280;
-const PX_A_TICK = 70;
+const PX_A_TICK = 46;
 const LETTER_PX = 6.6;
 // Shown before the first and after the last arrival.
 const AROUND_S = [0.06, 0.2];
 // How far the lined-up view reaches, at least and at most.
 const LINED_UP_S = [0.02, 0.25];
 
-const VIEWS = { travel: "Since the bang", residual: "Lined up on the expected arrival" };
+const VIEWS = { travel: "From the bang", residual: "From the expected arrival" };
 
 export class RecordSection {
   // `onChoose` is told the trace that a person picked.
@@ -75,8 +80,7 @@ export class RecordSection {
       svg("rect", { class: "row-back", x: 0, y: y - ROW_PX / 2, width: layout.width, height: ROW_PX }),
       svg("line", { class: "base-line", x1: layout.left, x2: layout.right, y1: y, y2: y }),
       trace.sound?.buffer ? wave(trace, layout, index) : null,
-      svg("text", { class: "row-name", x: 8, y: y - 1 }, shortened(trace.node)),
-      svg("text", { class: "row-distance", x: 8, y: y + 11 }, metres(trace.distanceM)),
+      ...labels(trace, layout, y),
       svg("text", { class: "row-residual", x: layout.width - 6, y: y + 4 }, residualText(trace)),
       svg("title", {}, rowTitle(trace)),
     ];
@@ -107,8 +111,10 @@ function summary(traces) {
 
 // Returns where everything goes: `ys` a row, `x` of a time at a row, `fromS` and `toS` of the axis.
 function layOut(traces, width, isLinedUp) {
-  const ys = rowHeights(traces.map((trace) => trace.distanceM));
-  const left = MARGIN.left;
+  const isWide = width >= WIDE_PX;
+  const size = isWide ? "wide" : "narrow";
+  const ys = rowHeights(traces.map((trace) => trace.distanceM), CLOSEST_PX[size]);
+  const left = LEFT_PX[size];
   const right = width - MARGIN.right;
   const [fromS, toS] = isLinedUp ? linedUpSpan(traces) : travelSpan(traces);
   const originS = (index) => (isLinedUp ? traces[index].expectedS : 0);
@@ -116,16 +122,16 @@ function layOut(traces, width, isLinedUp) {
   const line = traces.map((trace, index) => `${x(trace.expectedS, index).toFixed(1)},${ys[index].toFixed(1)}`);
   if (traces.length === 1) line.push(`${x(traces[0].expectedS, 0)},${ys[0] + ROW_PX / 2}`);
   const height = ys.at(-1) + ROW_PX / 2 + MARGIN.bottom;
-  return { width, height, left, right, ys, fromS, toS, originS, x, line: line.join(" ") };
+  return { width, height, isWide, left, right, ys, fromS, toS, originS, x, line: line.join(" ") };
 }
 
 // By distance, but never so close that one row covers another.
-function rowHeights(distancesM) {
+function rowHeights(distancesM, closestPx) {
   const nearest = distancesM[0];
   const scale = (STRETCH * ROW_PX * (distancesM.length - 1)) / Math.max(1, distancesM.at(-1) - nearest);
   let above = -Infinity;
   return distancesM.map((distanceM) => {
-    above = Math.max(above + ROW_PX, (distanceM - nearest) * scale);
+    above = Math.max(above + closestPx, (distanceM - nearest) * scale);
     return MARGIN.top + ROW_PX / 2 + above;
   });
 }
@@ -176,10 +182,12 @@ function wave(trace, layout, index) {
   );
   const scale = (0.46 * ROW_PX) / loudest(trace.sound.buffer);
   const y = layout.ys[index];
-  const strokes = pairs.map((pair, step) =>
-    pair ? `M${layout.left + step + 0.5} ${(y - pair[1] * scale - 0.3).toFixed(1)}V${(y - pair[0] * scale + 0.3).toFixed(1)}` : "",
+  // One line through all of them: where a step holds a sample or two, the shape still shows.
+  const points = pairs.flatMap((pair, step) =>
+    pair ? pair.map((value) => `${layout.left + step + 0.5} ${(y - value * scale).toFixed(1)}`) : [],
   );
-  return svg("path", { class: "wave", d: strokes.join("") });
+  if (points.length === 0) return null;
+  return svg("path", { class: "wave", d: `M${points.join("L")}` });
 }
 
 // The mark of an arrival: a full dot where it is used, a ring where it is not, an arrow where it is out of sight.
@@ -197,8 +205,18 @@ function marks(trace, layout, index) {
   ];
 }
 
-function shortened(name) {
-  const most = Math.floor((MARGIN.left - 14) / LETTER_PX);
+function labels(trace, { left, isWide }, y) {
+  const name = shortened(trace.node, isWide ? left - 66 : left - 14);
+  const beside = { class: "row-distance is-beside", x: left - 10, y: y + 4 };
+  const below = { class: "row-distance", x: 8, y: y + 11 };
+  return [
+    svg("text", { class: "row-name", x: 8, y: isWide ? y + 4 : y - 1 }, name),
+    svg("text", isWide ? beside : below, metres(trace.distanceM)),
+  ];
+}
+
+function shortened(name, roomPx) {
+  const most = Math.floor(roomPx / LETTER_PX);
   return name.length > most ? `${name.slice(0, most - 1)}…` : name;
 }
 

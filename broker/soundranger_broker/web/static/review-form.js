@@ -24,7 +24,7 @@ export class ReviewForm {
       ),
     );
     this.takeBack = element("button", { type: "button", class: "take-back", onclick: () => this.judge(null) }, "Take back");
-    this.note = element("textarea", { rows: 2, maxlength: LONGEST_NOTE });
+    this.note = element("textarea", { rows: 1, maxlength: LONGEST_NOTE });
     this.reviewer = element("input", { type: "text", maxlength: LONGEST_NAME, autocomplete: "name" });
     this.reviewer.value = remembered();
     this.state = element("p", { class: "review-state", role: "status" });

@@ -41,8 +41,8 @@ export class SearchForm {
       labelled("Until", this.until),
       labelled("Certainty", this.certainty),
       labelled("Review", this.verdict),
-      labelled("Status", this.status),
       element("label", { class: "check" }, this.here, element("span", {}, "Only what the map shows")),
+      labelled("Status", this.status),
       element("button", { type: "submit", class: "primary" }, "Search"),
     );
   }

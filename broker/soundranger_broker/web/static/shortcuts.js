@@ -25,16 +25,17 @@ export function listenForKeys(actions) {
   });
 }
 
-export function helpDialog() {
+export function showHelp() {
   const rows = KEYS.flatMap(([keys, text]) => [
     element("dt", {}, ...keys.split(" ").map((key) => element("kbd", {}, key))),
     element("dd", {}, text),
   ]);
-  const dialog = element("dialog", { class: "help", "aria-labelledby": "help-title" });
+  const dialog = element("dialog", { class: "help", "aria-labelledby": "help-title", onclose: () => dialog.remove() });
   dialog.append(
     element("h2", { id: "help-title" }, "Keys"),
     element("dl", { class: "keys" }, ...rows),
     element("button", { type: "button", onclick: () => dialog.close() }, "Close"),
   );
-  return dialog;
+  document.body.append(dialog);
+  dialog.showModal();
 }
