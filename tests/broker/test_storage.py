@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soundranger_broker.locator import locate_all
-from soundranger_broker.storage import audit, reading
+from soundranger_broker.storage import audit, reading, sizes
 from soundranger_broker.storage.backup import backup, restore
 from soundranger_broker.storage.chain import Head, broken, entry_after
 from soundranger_broker.storage.database import connect
+from soundranger_broker.storage.quality import UNREVIEWED, reviewed
 from soundranger_broker.storage.reading import Page, Wanted
 from soundranger_broker.storage.retention import DAY_NS, Limit, keep_within
 from soundranger_broker.storage.store import Batch, Clip, NoEventError, Report, Store
@@ -235,6 +236,7 @@ def test_what_belongs_to_an_event_is_found_with_it(store: Store) -> None:
     with store.engine.begin() as connection:
         assert [one.node for one in reading.reports_of(connection, event.id)] == [one.node for one in event.arrivals]
         assert [one.flac for one in reading.clips_of(connection, event.id)] == [FLAC]
+        assert reading.clip_headers_of(connection, event.id) == [("node-00", a_clip(event).header)]
         assert reading.events_naming(connection, "node-00", event.arrivals[0].detection) == [event.id]
 
 
@@ -272,6 +274,33 @@ def test_a_review_of_no_event_is_refused(store: Store) -> None:
     with pytest.raises(NoEventError):
         store.review("event-1", "gunshot", "Ann", "", NOW_NS)
     assert store.head() == Head()
+
+
+def test_final_events_are_counted_by_month_and_verdict(store: Store) -> None:
+    for number, time_ns in enumerate([NOW_NS - 1, NOW_NS, NOW_NS + HOUR_NS, NOW_NS + 31 * DAY_NS]):
+        keep_event(store, an_event(f"event-{number}", time_ns=time_ns))
+    store.keep(Batch(told=[(NOW_NS, an_event("preliminary"))]))
+    store.review("event-1", "gunshot", "Ann", "", NOW_NS)
+    with store.engine.begin() as connection:
+        months = reviewed(connection)
+    assert list(months.items()) == [
+        ("2025-12", {UNREVIEWED: 1}), ("2026-01", {"gunshot": 1, UNREVIEWED: 1}), ("2026-02", {UNREVIEWED: 1}),
+    ]  # fmt: skip
+
+
+def test_the_log_is_read_a_page_at_a_time(store: Store) -> None:
+    for number in range(5):
+        store.log("settings", "page", {"number": number}, NOW_NS + number)
+    with store.engine.begin() as connection:
+        assert [one.seq for one in reading.entries_after(connection, 0, 2)] == [1, 2]
+        assert [one.seq for one in reading.entries_after(connection, 4, 2)] == [5]
+
+
+def test_it_is_known_how_much_is_stored(store: Store) -> None:
+    keep_event(store, an_event(), clip=True)
+    with store.engine.begin() as connection:
+        assert sizes.rows(connection) == {"events": 1, "incidents": 0, "clips": 1}
+        assert sizes.total_bytes(connection) > 10_000
 
 
 def test_what_is_older_than_its_age_goes_but_for_what_a_reviewed_event_needs(store: Store) -> None:

@@ -20,7 +20,7 @@ from websockets.sync.connection import Connection
 
 from soundranger_broker.web.app import PageSettings, create_app
 from soundranger_broker.web.hub import MAX_WAITING, Hub
-from soundranger_broker.web.picture import MAX_EVENTS, Figures, PageMessage, Picture, Shot
+from soundranger_broker.web.picture import MAX_EVENTS, Figures, PageMessage, Picture, Reviewed, Shot
 from soundranger_broker.web.server import PageServer, first_free_port, serve
 from soundranger_node.errors import InputError
 from soundranger_node.messages import EARLIEST_NS, Arrival, ClockStatus, Ellipse, Event, Incident, NodeStatus
@@ -155,6 +155,29 @@ def test_a_node_whose_clock_was_set_back_is_dated_by_its_new_clock() -> None:
     picture.apply(STATUS)
     picture.apply(msgspec.structs.replace(STATUS, time_ns=EARLIEST_NS))
     assert picture.nodes["mill-2"].time_ns == EARLIEST_NS
+
+
+def test_a_review_is_held_as_long_as_its_event() -> None:
+    picture = Picture()
+    said = Reviewed(event="event-1", verdict="gunshot", reviewer="Ann", note="", reviewed_ns=EARLIEST_NS)
+    assert picture.apply(said)
+    assert picture.snapshot()["reviews"] == {}
+    picture.apply(EVENT)
+    assert picture.apply(said)
+    assert picture.snapshot()["reviews"] == {"event-1": as_json(said)}
+    for number in range(MAX_EVENTS):
+        picture.apply(revised(1, id=f"later-{number}", time_ns=EARLIEST_NS + 1 + number))
+    assert picture.snapshot()["reviews"] == {}
+
+
+def test_a_review_that_was_overtaken_changes_nothing() -> None:
+    picture = Picture()
+    picture.apply(EVENT)
+    first = Reviewed(event="event-1", verdict="gunshot", reviewer="Ann", note="", reviewed_ns=EARLIEST_NS)
+    later = msgspec.structs.replace(first, verdict=None, reviewed_ns=EARLIEST_NS + 1)
+    assert picture.apply(later)
+    assert not picture.apply(first)
+    assert picture.reviews["event-1"] == later
 
 
 def test_a_page_hears_a_snapshot_first_and_then_every_message_in_order(hub: Hub, server: PageServer) -> None:

@@ -58,7 +58,7 @@ def told(shape: Any, *refusals: HTTPStatus, media_type: str = JSON) -> Answers:
 
 
 def sent(media_type: str, *refusals: HTTPStatus, schema: dict[str, Any] | None = None) -> Answers:
-    """Return what OpenAPI says of an operation that answers with a file, and how else it may answer."""
+    """Return what OpenAPI says of an operation that answers with a text or a file, and how else it may answer."""
     told_problem = {problems.MEDIA_TYPE: {"schema": _SCHEMAS[SHAPES.index(problems.Problem)]}}
     answers: Answers = {200: {"description": "As asked.", "content": {media_type: {"schema": schema or {}}}}}
     for status in (*refusals, HTTPStatus.INTERNAL_SERVER_ERROR):

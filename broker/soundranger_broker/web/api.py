@@ -8,9 +8,11 @@ from fastapi import APIRouter, FastAPI, Response
 from soundranger_broker.storage.store import Store
 from soundranger_broker.web.answers import JSON, described
 from soundranger_broker.web.api_events import events_router
+from soundranger_broker.web.api_export import export_router
 from soundranger_broker.web.api_incidents import incidents_router
 from soundranger_broker.web.api_log import log_router
 from soundranger_broker.web.api_nodes import nodes_router
+from soundranger_broker.web.api_quality import quality_router
 from soundranger_broker.web.hub import Hub
 
 PREFIX: Final = "/api/1"
@@ -24,6 +26,8 @@ def add_api(app: FastAPI, hub: Hub, store: Store, now_ns: Callable[[], int]) -> 
         incidents_router(store),
         nodes_router(store, now_ns),
         log_router(store),
+        quality_router(store),
+        export_router(store, now_ns),
     ):
         api.include_router(router)
 

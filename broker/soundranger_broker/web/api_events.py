@@ -41,7 +41,7 @@ def events_router(store: Store, hub: Hub, now_ns: Callable[[], int]) -> APIRoute
             found = reading.events(connection, asked, part)
         last = found[-1].event if len(found) == part.limit else None
         following = None if last is None else cursor_at(last.time_ns, last.id)
-        return answer(Page([event_feature(one) for one in found], following), GEOJSON)
+        return answer(Page(features=[event_feature(one) for one in found], next=following), GEOJSON)
 
     @router.get("/events/{event}", responses=told(EventDetail, HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY))
     def see_event(event: EventName) -> Response:

@@ -27,7 +27,7 @@ def incidents_router(store: Store) -> APIRouter:
             found = reading.incidents(connection, part, since)
         last = found[-1] if len(found) == part.limit else None
         following = None if last is None else cursor_at(last.start_time_ns, last.id)
-        return answer(Page([incident_feature(one) for one in found], following), GEOJSON)
+        return answer(Page(features=[incident_feature(one) for one in found], next=following), GEOJSON)
 
     @router.get(
         "/incidents/{incident}",

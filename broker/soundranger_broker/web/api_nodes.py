@@ -27,7 +27,8 @@ def nodes_router(store: Store, now_ns: Callable[[], int]) -> APIRouter:
         """See the last word of every node."""
         with store.engine.begin() as connection:
             found = reading.latest_statuses(connection)
-        return answer(Page([node_feature(received_ns, status) for received_ns, status in found]), GEOJSON)
+        nodes = [node_feature(received_ns, status) for received_ns, status in found]
+        return answer(Page(features=nodes), GEOJSON)
 
     @router.get("/nodes/{node}/statuses", responses=told(Statuses, HTTPStatus.UNPROCESSABLE_ENTITY))
     def see_node(node: NodeName, since: Since = None, until: Until = None) -> Response:

@@ -19,6 +19,7 @@ from soundranger_broker.storage.store import Store
 from soundranger_broker.web.api import add_api
 from soundranger_broker.web.guard import Guard, same_site
 from soundranger_broker.web.hub import Hub, Subscription
+from soundranger_broker.web.metrics import metrics_router
 from soundranger_broker.web.problems import tell_problems
 from soundranger_node.errors import InputError
 
@@ -79,6 +80,7 @@ def create_app(
         with hub.subscribe() as subscription:
             await _first_of(_send(socket, subscription, whole), _gone(socket))
 
+    app.include_router(metrics_router(hub, store))
     if store is not None:
         add_api(app, hub, store, now_ns)
     app.mount("/static", StaticFiles(directory=STATIC))

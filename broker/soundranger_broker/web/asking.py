@@ -9,11 +9,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from soundranger_broker.storage.reading import Page, Wanted
 from soundranger_broker.storage.store import Verdict
-from soundranger_broker.web.problems import NotUsable
 from soundranger_node.messages import EventStatus
 from soundranger_node.utc import utc_ns
 
-# What a database's integer holds: times beyond it are before, or after, all that is stored.
+# The most that a database's integer holds: times beyond it, or before 1970, are beyond or before all that is stored.
 MOST_NS: Final = 2**63 - 1
 # What JSON's numbers hold exactly.
 MOST_SEQ: Final = 2**53
@@ -46,7 +45,14 @@ def _one_of(*words: str) -> WithJsonSchema:
 
 
 def _moment_ns(text: Any) -> int | None:
-    return None if text is None else min(max(utc_ns(text), -MOST_NS), MOST_NS)
+    return None if text is None else min(max(utc_ns(text), 0), MOST_NS)
+
+
+def _upright(text: str | None) -> str | None:
+    """Let a box pass of which the south is not north of its north."""
+    if text is not None and _box(text)[1] > _box(text)[3]:
+        raise ValueError("has its south north of its north")
+    return text
 
 
 _MOMENT: Final = WithJsonSchema({"type": "string", "format": "date-time"})
@@ -70,6 +76,7 @@ Cursor = Annotated[
 Box = Annotated[
     str | None,
     AfterValidator(_of_form(BOX, "is not west,south,east,north in degrees, such as 11.4,48.0,11.7,48.2")),
+    AfterValidator(_upright),
     WithJsonSchema({"type": "string", "pattern": BOX}),
     Query(description="West, south, east and north in degrees; it may cross the date line."),
 ]
@@ -79,10 +86,10 @@ Likely = Annotated[
     Query(ge=0, le=1, description="At least so probable that it was one real source."),
 ]
 Statuses = Annotated[list[EventStatus] | None, _one_of(*get_args(EventStatus)), Query(description="Any of these.")]
-Said = Verdict | Literal["none"]
+Said = Literal[Verdict, "none"]
 Verdicts = Annotated[
     list[Said] | None,
-    _one_of(*get_args(Verdict), "none"),
+    _one_of(*get_args(Said)),
     Query(description="Any of these; none is for events that nobody has reviewed."),
 ]
 PartOf = Annotated[str | None, _NAMED, _NAME, Query(description="Part of this incident.")]
@@ -151,6 +158,4 @@ def cursor_at(time_ns: int, name: str) -> str:
 
 def _box(text: str) -> tuple[float, float, float, float]:
     west, south, east, north = (float(part) for part in text.split(","))
-    if south > north:
-        raise NotUsable(f"bbox: its south ({south}) is north of its north ({north}).")
     return west, south, east, north

@@ -1,5 +1,6 @@
 """The guard: headers on every answer, no orders from other sites, no large bodies, and no failure without an answer."""
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from soundranger_broker.web.problems import problem
 
+_LOG: Final = logging.getLogger(__name__)
 # Methods that change nothing (RFC 9110, section 9.2.1).
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # The longest note, in an encoding of six bytes a character, and as much again.
@@ -46,11 +48,11 @@ class Guard:
         try:
             await self._app(scope, _bounded(receive), answer)
         except Exception:
-            if not started:
-                failure = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The centre failed; its own log says how.")
-                await failure(scope, receive, answer)
-            # The server logs it.
-            raise
+            if started:
+                raise
+            _LOG.exception("failed at %s %s", scope["method"], scope["path"])
+            failure = problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The centre failed; its own log says how.")
+            await failure(scope, receive, answer)
 
 
 def same_site(connection: HTTPConnection) -> bool:

@@ -37,13 +37,6 @@ class NotThere(HTTPException):
         super().__init__(HTTPStatus.NOT_FOUND, f"There is no {what}.")
 
 
-class NotUsable(HTTPException):
-    """A request that is well formed and still cannot be meant."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-
-
 def problem(
     status: int, detail: str = "", errors: list[Fault] | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:

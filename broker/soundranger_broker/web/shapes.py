@@ -17,28 +17,29 @@ Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 P = TypeVar("P")
 
 
-class Point(msgspec.Struct):
+class Point(msgspec.Struct, kw_only=True):
     """A place in GeoJSON: longitude and latitude in degrees."""
 
-    coordinates: tuple[float, float]
+    # First, here and below: programs tell a file's kind by its beginning.
     type: Literal["Point"] = "Point"
+    coordinates: tuple[float, float]
 
 
-class Feature(msgspec.Struct, Generic[P]):
+class Feature(msgspec.Struct, Generic[P], kw_only=True):
     """One thing in GeoJSON (RFC 7946)."""
 
+    type: Literal["Feature"] = "Feature"
     id: str
     geometry: Point
     properties: P
-    type: Literal["Feature"] = "Feature"
 
 
-class Page(msgspec.Struct, Generic[P]):
+class Page(msgspec.Struct, Generic[P], kw_only=True):
     """A page of features; `next` is the cursor of the page after it, null on the last."""
 
+    type: Literal["FeatureCollection"] = "FeatureCollection"
     features: list[Feature[P]]
     next: str | None = None
-    type: Literal["FeatureCollection"] = "FeatureCollection"
 
 
 class EventProperties(msgspec.Struct):
@@ -207,7 +208,7 @@ def event_feature(stored: Stored) -> Feature[EventProperties]:
         note=review.note,
         reviewed=None if review.reviewed_ns is None else rfc3339(review.reviewed_ns),
     )
-    return Feature(event.id, Point((event.lon, event.lat)), properties)
+    return Feature(id=event.id, geometry=Point(coordinates=(event.lon, event.lat)), properties=properties)
 
 
 def incident_feature(incident: Incident) -> Feature[IncidentProperties]:
@@ -221,10 +222,10 @@ def incident_feature(incident: Incident) -> Feature[IncidentProperties]:
         rounds=incident.rounds,
         events=incident.events,
     )
-    return Feature(incident.id, Point((incident.lon, incident.lat)), properties)
+    return Feature(id=incident.id, geometry=Point(coordinates=(incident.lon, incident.lat)), properties=properties)
 
 
 def node_feature(received_ns: int, status: NodeStatus) -> Feature[NodeProperties]:
     """Return a node as a feature."""
     properties = NodeProperties(**msgspec.structs.asdict(status), received_ns=received_ns)
-    return Feature(status.node, Point((status.lon, status.lat)), properties)
+    return Feature(id=status.node, geometry=Point(coordinates=(status.lon, status.lat)), properties=properties)
