@@ -20,7 +20,7 @@ export class Picture {
   replace(snapshot) {
     this.nodes = new Map(snapshot.nodes.map((node) => [node.node, node]));
     this.events = new Map(snapshot.events.map((event) => [event.id, event]));
-    this.reviews = new Map();
+    this.reviews = new Map(Object.entries(snapshot.reviews ?? {}));
     this.incidents = new Map(snapshot.incidents.map((incident) => [incident.id, incident]));
     this.refusals = new Map(snapshot.refusals.map((refusal) => [refusal.id, refusal]));
     this.shots = new Map(snapshot.shots.map((shot) => [shot.id, shot]));
