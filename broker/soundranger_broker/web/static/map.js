@@ -26,6 +26,10 @@ const SHOTS = 300;
 // Above so many nodes in sight, their names would hide each other.
 const MOST_NAMES = 40;
 
+// Leaflet would give each of hundreds of signs a layer of its own in the browser's graphics, which without a graphics
+// card costs more than all else. Flat transforms do not; the map as a whole gets one in the style sheet.
+L.Browser.ie3d = true;
+
 export class EventMap {
   constructor(container, onSelect) {
     this.map = L.map(container, {
