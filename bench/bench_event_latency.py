@@ -23,8 +23,10 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from soundranger_broker.centre import Centre
+from soundranger_broker.elsewhere import Elsewhere
 from soundranger_broker.locator import Locator
 from soundranger_broker.mqtt import Address, EmbeddedBroker, SpawnedMosquitto
+from soundranger_broker.storage.store import temporary_store
 from soundranger_broker.warm import warm_up
 from soundranger_node.messages import DETECTION, EVENT, Detection
 from soundranger_node.topics import node_topic
@@ -97,11 +99,11 @@ def live(address: Address, seconds: float, rate_hz: float) -> Latencies:
     start_ns, start_s = time.time_ns(), time.perf_counter()
     for number, report in enumerate(reports(rng, places_m, seconds, rate_hz)):
         time.sleep(max(0.0, start_s + report.publish_s - time.perf_counter()))
-        detection = _detection(
+        one = detection(
             f"d{number}.{report.bang}", f"node-{report.node:02}", start_ns + round(report.heard_s * NS_PER_S),
             (float(lats[report.node]), float(lons[report.node])), report.level_db,
         )  # fmt: skip
-        _publish(nodes, detection)
+        _publish(nodes, one)
         told[report.bang] += 1
         if report.bang >= 0 and told[report.bang] == FOURTH:
             fourth_s[report.bang] = time.perf_counter()
@@ -117,7 +119,7 @@ def flood(address: Address, seconds: float, rate_hz: float) -> None:
     client, start_s = _connected(address), time.perf_counter()
     for number in range(round(seconds * rate_hz)):
         time.sleep(max(0.0, start_s + number / rate_hz - time.perf_counter()))
-        _publish(client, _detection(f"mad-{number}.-1", "mad", time.time_ns(), MIDDLE, 20.0))
+        _publish(client, detection(f"mad-{number}.-1", "mad", time.time_ns(), MIDDLE, 20.0))
     client.disconnect()
     client.loop_stop()
 
@@ -129,7 +131,8 @@ def _connected(address: Address) -> Client:
     return client
 
 
-def _detection(name: str, node: str, time_ns: int, place: tuple[float, float], level_db: float) -> Detection:
+def detection(name: str, node: str, time_ns: int, place: tuple[float, float], level_db: float) -> Detection:
+    """Return a detection of a node at a place (degrees)."""
     return Detection(
         id=name, node=node, time_ns=time_ns, time_sigma_s=1e-3, lat=place[0], lon=place[1], alt_m=5.0,
         position_sigma_m=0.5, snr_db=level_db, temperature_c=15.0,
@@ -144,14 +147,20 @@ def _publish(client: Client, detection: Detection) -> None:
 
 def measure(broker: EmbeddedBroker | SpawnedMosquitto, options: argparse.Namespace) -> Latencies:
     """Return what a subscriber of a centre at a broker sees of the bangs that are played to it."""
-    centre = Centre(broker.address, Locator(LATENESS_NS), time.time_ns)
-    centre.start(CONNECT_S)
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
-        seen = processes.submit(live, broker.address, options.seconds, options.rate)
-        if options.flood:
-            processes.submit(flood, broker.address, options.seconds, options.flood / 60.0)
-        latencies = seen.result()
-    centre.stop()
+    with temporary_store() as store:
+        # As `soundranger-broker run` does it.
+        decider = Elsewhere()
+        locator = Locator(LATENESS_NS, decider=decider)
+        centre = Centre(broker.address, locator, time.time_ns, ready=decider.ready, store=store)
+        centre.start(CONNECT_S)
+        decider.ready.wait()
+        with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
+            seen = processes.submit(live, broker.address, options.seconds, options.rate)
+            if options.flood:
+                processes.submit(flood, broker.address, options.seconds, options.flood / 60.0)
+            latencies = seen.result()
+        centre.stop()
+        decider.stop()
     return latencies
 
 

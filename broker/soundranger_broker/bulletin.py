@@ -1,12 +1,13 @@
 """The bulletin: what the centre says of itself, and of nodes that are wrong."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from soundranger_broker import words
+from soundranger_broker.deciding import News
 from soundranger_broker.faults import Fault
-from soundranger_broker.locator import Locator, News
+from soundranger_broker.locator import Locator
 from soundranger_node import __version__
 from soundranger_node.messages import (
     MAX_FAULTS,
@@ -43,7 +44,7 @@ class Bulletin:
     told: Counter[str] = field(default_factory=Counter)
     _last_ns: int | None = None
     _last_faults: Faults = field(default_factory=dict)
-    _compiling: bool = False
+    _problems: list[str] = field(default_factory=list)
     _jumps: dict[str, tuple[int, float]] = field(default_factory=dict)
     _changes: list[str] = field(default_factory=list)
 
@@ -73,17 +74,28 @@ class Bulletin:
         """Say it all once more at the next occasion."""
         self._last_ns = None
 
-    def due(self, now_ns: int, received: int, dropped: Mapping[str, int], *, compiling: bool) -> CentreStatus | None:
-        """Return the status where one is due: every 30 s, and when something about it changes."""
-        found = map(to_wire, self.locator.associator.faults())
+    def due(
+        self,
+        now_ns: int,
+        received: int,
+        dropped: Mapping[str, int],
+        problems: Sequence[str] = (),
+        log_head: Callable[[], str | None] = lambda: None,
+    ) -> CentreStatus | None:
+        """Return the status where one is due: every 30 s, and when something about it changes.
+
+        `problems` are sentences about the centre, `log_head` is asked for only where a status is due.
+        """
+        state = self.locator.decider.state
+        found = map(to_wire, state.faults)
         faults: Faults = {(fault.node, fault.kind): fault for fault in found}
         changes = fault_changes(self._last_faults, faults)
         waited = self._last_ns is None or abs(now_ns - self._last_ns) >= EVERY_NS
-        if not (waited or changes or compiling != self._compiling):
+        if not (waited or changes or list(problems) != self._problems):
             return None
-        self._last_ns, self._last_faults, self._compiling = now_ns, faults, compiling
+        self._last_ns, self._last_faults, self._problems = now_ns, faults, list(problems)
         self._changes += changes
-        medium = self.locator.medium
+        medium = state.medium
         return CentreStatus(
             online=True,
             time_ns=now_ns,
@@ -93,13 +105,14 @@ class Bulletin:
             dropped=_most_common(dropped),
             events=self.told["events"],
             retracted=self.told["retracted"],
-            refused=self.locator.refusals.refused,
+            refused=state.refused,
             speed_of_sound_mps=None if medium is None else medium.speed_mps,
             speed_of_sound_sigma_mps=None if medium is None else medium.speed_sigma_mps,
             wind_mps=None if medium is None else medium.wind_mps,
             wind_sigma_mps=None if medium is None else medium.wind_sigma_mps,
             faults=list(faults.values())[:MAX_FAULTS] or None,
-            problems=[*([COMPILING] if compiling else ()), *self._jumps_told(now_ns)] or None,
+            problems=[*problems, *self._jumps_told(now_ns)][:MAX_PROBLEMS] or None,
+            log_head=log_head(),
         )
 
     def _jumps_told(self, now_ns: int) -> list[str]:

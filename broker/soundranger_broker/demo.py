@@ -7,11 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from soundranger_broker.centre import Centre
-from soundranger_broker.locator import Locator, News
+from soundranger_broker.deciding import News
+from soundranger_broker.locator import Locator
 from soundranger_broker.mqtt import EmbeddedBroker
 from soundranger_broker.scorecard import Line, Scorecard, Totals
 from soundranger_broker.simulate import SimulatedTown
 from soundranger_broker.simulation import Shot
+from soundranger_broker.storage.store import temporary_store
 from soundranger_broker.web.app import create_app
 from soundranger_broker.web.hub import Hub
 from soundranger_broker.web.picture import Shot as ShotOnPage
@@ -64,14 +66,15 @@ def run_demo(
         hub.publish(ShotOnPage(id=shot.id, time_ns=shot.time_ns, lat=shot.lat, lon=shot.lon))
 
     with ExitStack() as stack:
+        store = stack.enter_context(temporary_store())
         address = None
         if settings.port is not None:
-            page = serve(create_app(hub), settings.host, first_free_port(settings.host, settings.port))
+            page = serve(create_app(hub, store=store), settings.host, first_free_port(settings.host, settings.port))
             stack.callback(page.stop)
             address = f"http://{settings.host}:{page.port}"
         broker = EmbeddedBroker()
         stack.callback(broker.stop)
-        centre = Centre(broker.address, Locator(LATENESS_NS), time.time_ns, hub, on_news)
+        centre = Centre(broker.address, Locator(LATENESS_NS), time.time_ns, hub, on_news, store=store)
         centre.start(CONNECT_S)
         stack.callback(centre.stop)
         town = SimulatedTown(settings.seed, settings.nodes, broker.address, settings.duration_s)

@@ -1,6 +1,7 @@
 """Incidents: final events that belong together, such as the rounds of one shooting."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +22,12 @@ class IncidentBook:
     """The incidents that may still grow."""
 
     _open: dict[str, tuple[Incident, list[Event]]] = field(default_factory=dict)
+
+    def recall(self, incidents: Iterable[Incident], events: Iterable[Event]) -> None:
+        """Take in incidents that may still grow, and their events, from before the centre started again."""
+        known = {event.id: event for event in events}
+        for incident in incidents:
+            self._open[incident.id] = incident, [known[name] for name in incident.events if name in known]
 
     def add(self, event: Event) -> Incident:
         """Return the incident that a final event belongs to, with the event in it."""

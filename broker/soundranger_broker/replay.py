@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soundranger_broker.centre import Centre
-from soundranger_broker.locator import Locator, News
+from soundranger_broker.deciding import News
+from soundranger_broker.locator import Locator
 from soundranger_broker.mqtt import Address
+from soundranger_broker.storage.store import temporary_store
 from soundranger_broker.virtual import VirtualNetwork, VirtualPlace
 from soundranger_broker.web.app import create_app
 from soundranger_broker.web.hub import Hub
@@ -149,9 +151,11 @@ def run_replay(
             write(news)
 
     with ExitStack() as stack:
-        page = serve(create_app(hub), settings.host, first_free_port(settings.host, settings.port))
+        store = stack.enter_context(temporary_store())
+        page = serve(create_app(hub, store=store), settings.host, first_free_port(settings.host, settings.port))
         stack.callback(page.stop)
-        centre = Centre(address, Locator(round(LATENESS_S * settings.speed * 1e9)), pace.now_ns, hub, on_news)
+        locator = Locator(round(LATENESS_S * settings.speed * 1e9))
+        centre = Centre(address, locator, pace.now_ns, hub, on_news, store=store)
         centre.start(CONNECT_S)
         stack.callback(centre.stop)
         network = VirtualNetwork()

@@ -48,12 +48,25 @@ class Tracker:
 
     _open: dict[str, _Open] = field(default_factory=dict)
     _closed: deque[Event] = field(default_factory=lambda: deque(maxlen=MOST_CLOSED))
+    # What was final before the centre started again, and is found once more.
+    _recalled: list[frozenset[str]] = field(default_factory=list)
+
+    def recall(self, told: Sequence[Event]) -> None:
+        """Take in what was told, the newest revision of each, before the centre started again."""
+        for event in told:
+            arrivals = frozenset(arrival.detection for arrival in event.arrivals)
+            if event.status == "preliminary":
+                self._open[event.id] = _Open(event, arrivals)
+                continue
+            self._closed.append(event)
+            if event.status == "final":
+                self._recalled.append(arrivals)
 
     def preliminary(self, bangs: Sequence[Bang], newly_heard: Sequence[str] = ()) -> list[Event]:
         """Return what is new in a look at bangs that may still change; `newly_heard` are nodes heard since the last."""
         news: list[Event] = []
         seen: set[str] = set()
-        for bang, known in self._matched(bangs):
+        for bang, known in self._matched(self._not_recalled(bangs)):
             event = self._event(bang, known, "preliminary")
             seen.add(event.id)
             if known is not None and not worth_telling(known.told, event):
@@ -69,7 +82,7 @@ class Tracker:
     def final(self, bangs: Sequence[Bang], decided_ns: int) -> list[Event]:
         """Return the final events of bangs, and retractions of what was not confirmed before `decided_ns`."""
         news: list[Event] = []
-        for bang, known in self._matched(bangs):
+        for bang, known in self._matched(self._not_recalled(bangs)):
             event = self._event(bang, known, "final")
             self._open.pop(event.id, None)
             self._closed.append(event)
@@ -80,6 +93,14 @@ class Tracker:
             self._closed.append(event)
             news.append(event)
         return news
+
+    def _not_recalled(self, bangs: Sequence[Bang]) -> list[Bang]:
+        """Return the bangs that were not final before the centre started again."""
+        return [
+            bang
+            for bang in bangs
+            if not any(len(_detections(bang) & arrivals) >= SHARED_ARRIVALS for arrivals in self._recalled)
+        ]
 
     def _event(self, bang: Bang, known: _Open | None, status: EventStatus) -> Event:
         if known is None:

@@ -7,15 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nacl.signing import SigningKey
+
 from soundranger_broker.mqtt import Address
 from soundranger_node import __version__
 from soundranger_node.blocks import Source
+from soundranger_node.clips import Clips
 from soundranger_node.detector import Detector
 from soundranger_node.link import Link, LinkSettings
 from soundranger_node.messages import ClockStatus, ClockTier, NodeStatus
 from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Pipeline, Place
 from soundranger_node.runtime import Node
+from soundranger_node.signing import public_key
 
 # How often an outbox is looked at while it drains.
 DRAIN_POLL_S = 0.05
@@ -36,7 +40,7 @@ class VirtualPlace:
 
 
 class VirtualNode:
-    """One node in a thread of this process, with its own outbox and its own connection."""
+    """One node in a thread of this process, with its own key, outbox and connection."""
 
     def __init__(
         self, source: Source, place: VirtualPlace, boot: str, address: Address, folder: Path, now_ns: Callable[[], int]
@@ -44,6 +48,7 @@ class VirtualNode:
         self.place = place
         self._now_ns = now_ns
         self._started_s = time.monotonic()
+        self._key = SigningKey.generate()
         self._outbox = Outbox(folder / f"{place.node}.db")
         self._pipeline = Pipeline(
             node=place.node,
@@ -54,8 +59,9 @@ class VirtualNode:
             temperature_c=place.temperature_c,
         )
         settings = LinkSettings(host=address.host, port=address.port, user=address.user, password=address.password)
-        link = Link(settings, self._outbox, self.status())
-        self._node = Node(source, self._pipeline, self._outbox, link, self.status)
+        clips = Clips(source.sample_rate_hz, source.timebase)
+        link = Link(settings, self._outbox, self.status(), clips.ask)
+        self._node = Node(source, self._pipeline, self._outbox, link, self.status, key=self._key, clips=clips)
         self._thread = threading.Thread(target=self._node.run, name=f"node {place.node}", daemon=True)
 
     def start(self) -> None:
@@ -94,6 +100,7 @@ class VirtualNode:
             withheld=self._pipeline.withheld,
             uptime_s=time.monotonic() - self._started_s,
             temperature_c=place.temperature_c,
+            public_key=public_key(self._key),
         )
 
 

@@ -282,7 +282,8 @@ class CentreStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
     Counts are since its start: `detections` taken in, `dropped` by the reason, `events` told (each once), `retracted`
     of them, groups `refused`. The air is as the last bang was located with, each with one standard deviation (of the
     wind: of a component). `faults` are nodes that are wrong, `problems` sentences about the
-    middle itself and about nodes that jumped.
+    middle itself and about nodes that jumped. `log_head` is the newest entry of the centre's log, as NUMBER:HASH: who
+    keeps it can tell later whether the log was cut off or written anew.
     """
 
     online: bool
@@ -300,6 +301,7 @@ class CentreStatus(Message, frozen=True, kw_only=True, omit_defaults=True):
     wind_sigma_mps: Duration | None = None
     faults: Annotated[list[NodeFault], Meta(max_length=MAX_FAULTS)] | None = None
     problems: Annotated[list[ShortText], Meta(max_length=MAX_PROBLEMS)] | None = None
+    log_head: ShortText | None = None
 
 
 M = TypeVar("M", bound=Message)

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from msgspec.structs import replace
+from nacl.signing import SigningKey
 
 from soundranger_node.blocks import Block, Moment, Source, Timing, Undatable
 from soundranger_node.clips import Clips
 from soundranger_node.errors import MessageError
 from soundranger_node.link import Link
-from soundranger_node.messages import DETECTION, EARLIEST_NS, MAX_PROBLEMS, MAX_SHORT_TEXT, NodeStatus
+from soundranger_node.messages import DETECTION, EARLIEST_NS, MAX_PROBLEMS, MAX_SHORT_TEXT, Detection, NodeStatus
 from soundranger_node.outbox import Dated, Outbox, Undated
 from soundranger_node.pipeline import Heard, dated
+from soundranger_node.signing import sign
 
 # Often enough to see within a minute that a node is gone, seldom enough to cost nothing.
 STATUS_INTERVAL_S = 30.0
@@ -59,7 +61,8 @@ class Node:
 
     The same for a Pi, a file and a virtual node: no signals, no logging set-up. Besides the link's thread there is one
     for what must go on while no sound comes: the status, the outbox's upkeep and dating in retrospect. `clips` cuts
-    the sound that the link is asked for; without it there is none. `heard` is told of every block that was worked on.
+    the sound that the link is asked for; without it there is none. `key` signs the detections; without it they stay
+    unsigned. `heard` is told of every block that was worked on.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Node:
         link: Link,
         status: Callable[[], NodeStatus],
         *,
+        key: SigningKey | None = None,
         clips: Clips | None = None,
         retrospect: Retrospect | None = None,
         heard: Callable[[Block], None] = lambda _block: None,
@@ -79,6 +83,7 @@ class Node:
         self._outbox = outbox
         self._link = link
         self._status = status
+        self._key = key
         self._clips = clips
         self._retrospect = retrospect
         self._heard = heard
@@ -145,11 +150,25 @@ class Node:
     def _put(self, heard: Heard) -> None:
         detection = heard.detection
         if heard.undated is None:
-            self._outbox.put(detection.id, detection.time_ns, DETECTION.encode(detection))
+            self._outbox.put(detection.id, detection.time_ns, self._encoded(detection))
         else:
             # What an unset clock says may be no time that the contract knows.
             payload = DETECTION.encode(replace(detection, time_ns=EARLIEST_NS))
             self._outbox.put_undated(detection.id, heard.undated, payload)
+
+    def _encoded(self, detection: Detection) -> bytes:
+        """Return what is to be sent: signed here, once, so that a resend is the same bytes."""
+        payload = DETECTION.encode(detection)
+        return payload if self._key is None else sign(payload, self._key)
+
+    def _dated(self, waiting: Undated, timing: Timing) -> Dated:
+        """Return a detection with its time.
+
+        Raises:
+            MessageError: that is no possible time, or the message is damaged.
+        """
+        detection = dated(DETECTION.decode(waiting.payload), timing)
+        return Dated(detection.id, detection.time_ns, self._encoded(detection))
 
     def _say_invalid(self, error: MessageError) -> None:
         """Log the first one; the outbox counts them all."""
@@ -181,7 +200,7 @@ class Node:
                 gone[UNDATABLE].append(one.id)
             elif isinstance(timing, Timing):
                 try:
-                    known.append(_dated(one, timing))
+                    known.append(self._dated(one, timing))
                 except MessageError as error:
                     self._say_invalid(error)
                     gone[INVALID].append(one.id)
@@ -192,16 +211,6 @@ class Node:
         if known:
             self._link.wake()
         return len(waiting) == DATED_AT_ONCE and self._outbox.undated <= before - len(waiting)
-
-
-def _dated(waiting: Undated, timing: Timing) -> Dated:
-    """Return a detection with its time.
-
-    Raises:
-        MessageError: that is no possible time, or the message is damaged.
-    """
-    detection = dated(DETECTION.decode(waiting.payload), timing)
-    return Dated(detection.id, detection.time_ns, DETECTION.encode(detection))
 
 
 def problems(found: Iterable[str | None]) -> list[str] | None:

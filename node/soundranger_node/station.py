@@ -19,6 +19,7 @@ from soundranger_node.notify import Notifier, Watchdog, beat_interval_s, summary
 from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Pipeline, Place
 from soundranger_node.runtime import Node, problems
+from soundranger_node.signing import KEY_FILE, node_key, public_key
 from soundranger_node.soundcard import SoundCard
 from soundranger_node.timekeeping.absent import Absent
 from soundranger_node.timekeeping.gpsd import GpsdClient
@@ -39,7 +40,7 @@ class Station:
     """A node with a real microphone, as its configuration describes it.
 
     Raises:
-        InputError: from the constructor: the outbox cannot be used.
+        InputError: from the constructor: the outbox or the node's key cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -49,6 +50,7 @@ class Station:
         self._manager = Notifier(os.environ)
         # A counter starts anew with the process, and a Pi's clock may start anew with it: only chance is unique.
         self._boot = secrets.token_hex(6)
+        self._key = node_key(settings.outbox.path.parent / KEY_FILE)
         self._outbox = Outbox(settings.outbox.path, settings.outbox.max_mb, settings.outbox.max_age_days)
         surveyed = settings.place.source == "gpsd"
         self._survey = Survey(settings.outbox.path.parent / PLACE_FILE) if surveyed else None
@@ -164,6 +166,7 @@ class Station:
             self._outbox,
             link,
             lambda: self._tell_status(pipeline, link),
+            key=self._key,
             clips=clips,
             retrospect=self._clock,
             heard=lambda block: watchdog.beat(block, time.monotonic()),
@@ -204,6 +207,7 @@ class Station:
             uptime_s=time.monotonic() - self._started_s,
             cpu_c=hottest_c(),
             temperature_c=self._settings.place.temperature_c,
+            public_key=public_key(self._key),
         )
 
     def _own_problems(self) -> list[str | None]:

@@ -164,7 +164,7 @@ def test_an_id_is_stored_once_with_what_came_first(store: Store) -> None:
     again = replace(first, payload=first.payload.replace(b'"snr_db":20', b'"snr_db":21'))
     store.keep(Batch(reports=[again, a_report(a_detection("node-01"))]))
     with store.engine.begin() as connection:
-        assert [one.payload for one in reading.reports_since(connection, NOW_NS) if one.node == "node-00"] == [
+        assert [one.payload for one in reading.reports_received_since(connection, NOW_NS) if one.node == "node-00"] == [
             first.payload
         ]
     assert rows(store, DETECTIONS) == 2

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import numpy as np
 import pytest
+from nacl.signing import SigningKey
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -20,6 +21,7 @@ from soundranger_node.messages import DETECTION, STATUS, ClockStatus, Detection,
 from soundranger_node.outbox import Outbox
 from soundranger_node.pipeline import Heard
 from soundranger_node.runtime import Node, Retrospect, problems
+from soundranger_node.signing import check, public_key
 from soundranger_node.topics import node_topic
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 15.0
 NOW_NS = 1_700_000_000_000_000_000
 LAT, LON = 48.1, 11.5
+KEY = SigningKey(bytes(32))
 
 
 class Ticking:
@@ -119,6 +122,7 @@ class Received:
     """What a subscriber to everything heard."""
 
     detections: list[Detection] = field(default_factory=list)
+    payloads: list[bytes] = field(default_factory=list)
     statuses: list[NodeStatus] = field(default_factory=list)
 
 
@@ -133,6 +137,7 @@ def heard(mosquitto: "Mosquitto") -> Iterator[Received]:
             return
         detection = DETECTION.decode(payload)
         assert message.topic == node_topic(LAT, LON, detection.node, "detection")
+        found.payloads.append(payload)
         found.detections.append(detection)
 
     client = Client(CallbackAPIVersion.VERSION2)
@@ -181,7 +186,7 @@ def build(mosquitto: "Mosquitto", tmp_path: Path) -> Iterator[Build]:
                 status_of(name), noise_dbfs=pipeline.noise_dbfs, problems=problems([*link.problems, outbox.problem])
             )
 
-        nodes.append(Node(source, pipeline, outbox, link, status, retrospect=retrospect))
+        nodes.append(Node(source, pipeline, outbox, link, status, key=KEY, retrospect=retrospect))
         return Parts(nodes[-1], source, pipeline, outbox)
 
     yield make
@@ -211,6 +216,15 @@ def test_every_detection_reaches_the_broker_the_one_at_the_end_too(build: Build,
     wait_until(lambda: heard.statuses and not heard.statuses[-1].online)
     assert heard.statuses[0].online
     assert heard.statuses[-1].noise_dbfs == -60.0
+
+
+@pytest.mark.slow
+def test_every_detection_is_signed_and_a_resend_is_the_same_bytes(build: Build, heard: Received) -> None:
+    parts = build(source=Ticking(blocks=20))
+    parts.node.run()
+    wait_until(lambda: ids(heard.detections) == set(parts.pipeline.made))
+    assert {check(payload, public_key(KEY)) for payload in heard.payloads} == {"signed"}
+    assert len(set(heard.payloads)) == len(parts.pipeline.made)
 
 
 @pytest.mark.slow
@@ -344,6 +358,7 @@ def test_what_was_heard_before_the_clock_was_set_is_sent_once_it_is_with_its_rig
     one = heard.detections[0]
     assert (one.time_ns, one.clock) == (NOW_NS + 7_000, "ntp")
     assert one.sigma_terms_s == {"clock": 0.01, "read": 1e-4, "onset": 3e-4}
+    assert {check(payload, public_key(KEY)) for payload in heard.payloads} == {"signed"}
 
 
 @dataclass

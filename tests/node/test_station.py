@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from soundranger_node.config import load
+from soundranger_node.errors import InputError
 from soundranger_node.station import Station
 
 PATIENCE_S = 15.0
@@ -63,3 +64,11 @@ def test_a_node_that_waits_for_its_place_says_what_is_in_the_way_lives_and_can_b
     heard_until(manager, "STOPPING=1")
     running.join(PATIENCE_S)
     assert not running.is_alive()
+
+
+def test_a_damaged_key_stops_a_node_before_it_listens(tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text(CONFIG.format(port=closed_port(), folder=tmp_path))
+    (tmp_path / "signing.key").write_text("damaged")
+    with pytest.raises(InputError, match="does not hold the node's key any more"):
+        Station(load(config))

@@ -14,8 +14,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from soundranger_node.errors import InputError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
-# How long (ms) a writer waits for another: longer than any batch takes.
-BUSY_MS: Final = 30_000
+# How long (ms) a writer waits for another: longer than any batch takes, shorter than a bang may wait for its event.
+BUSY_MS: Final = 5_000
 # Marks a transaction that will write, so that SQLite takes its lock at once instead of failing half-way.
 WRITES: Final = "soundranger_writes"
 REMEDY: Final = "name a file, or a URL such as postgresql://user:password@host/database"

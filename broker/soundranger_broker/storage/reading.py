@@ -121,9 +121,15 @@ def reports_of(connection: Connection, name: str) -> list[Report]:
     return [_report(row) for row in connection.execute(query)]
 
 
-def reports_since(connection: Connection, time_ns: int) -> Iterator[Report]:
-    """Yield the detections of a time and later, in the order in which they came in."""
-    query = sa.select(DETECTIONS).where(DETECTIONS.c.time_ns >= time_ns)
+def last_received_ns(connection: Connection) -> int | None:
+    """Return when the last detection came in; None where there is none."""
+    last_ns: int | None = connection.execute(sa.select(sa.func.max(DETECTIONS.c.received_ns))).scalar_one()
+    return last_ns
+
+
+def reports_received_since(connection: Connection, received_ns: int) -> Iterator[Report]:
+    """Yield the detections that came in at a time and later, in the order in which they came in."""
+    query = sa.select(DETECTIONS).where(DETECTIONS.c.received_ns >= received_ns)
     query = query.order_by(DETECTIONS.c.received_ns, DETECTIONS.c.time_ns, DETECTIONS.c.id)
     for row in connection.execution_options(yield_per=AT_ONCE).execute(query):
         yield _report(row)
@@ -192,16 +198,24 @@ def statuses(connection: Connection, node: str, since_ns: int, until_ns: int) ->
 
 def latest_statuses(connection: Connection, until_ns: int | None = None) -> list[tuple[int, NodeStatus]]:
     """Return the last word of every node, up to a time, and when that came in."""
-    last = sa.select(STATUSES.c.node, sa.func.max(STATUSES.c.received_ns).label("last_ns")).group_by(STATUSES.c.node)
+    names = _node_names()
+    of_node = STATUSES.alias()
+    last = sa.select(sa.func.max(of_node.c.received_ns)).where(of_node.c.node == names.c.node)
     if until_ns is not None:
-        last = last.where(STATUSES.c.received_ns <= until_ns)
-    newest = last.subquery()
+        last = last.where(of_node.c.received_ns <= until_ns)
     query = (
         sa.select(STATUSES.c.received_ns, STATUSES.c.payload)
-        .join(newest, (STATUSES.c.node == newest.c.node) & (STATUSES.c.received_ns == newest.c.last_ns))
+        .join(names, (STATUSES.c.node == names.c.node) & (STATUSES.c.received_ns == last.scalar_subquery()))
         .order_by(STATUSES.c.node)
     )
     return [(row.received_ns, STATUS.decode(row.payload.encode())) for row in connection.execute(query)]
+
+
+def _node_names() -> sa.CTE:
+    """Select the names of all nodes, each from the one before it: there are millions of statuses and few nodes."""
+    first = sa.select(sa.func.min(STATUSES.c.node).label("node")).cte("names", recursive=True)
+    following = sa.select(sa.func.min(STATUSES.c.node)).where(STATUSES.c.node > first.c.node).scalar_subquery()
+    return first.union_all(sa.select(following).where(first.c.node.is_not(None)))
 
 
 def entries(connection: Connection, subjects: Iterable[str] | None = None) -> Iterator[Entry]:

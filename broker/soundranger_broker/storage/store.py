@@ -1,7 +1,10 @@
 """The store: takes what the centre hears and tells, and commits it before anybody is told that it is safe."""
 
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
@@ -134,6 +137,17 @@ class Store:
         """Return the newest entry of the log."""
         with self.engine.begin() as connection:
             return _head(connection)
+
+
+@contextmanager
+def temporary_store() -> Iterator[Store]:
+    """Yield a store that is gone at the end: for what is only shown."""
+    with tempfile.TemporaryDirectory(prefix="soundranger-centre-") as folder:
+        store = Store.open(str(Path(folder) / "centre.db"))
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 def append(connection: Connection, entries: Iterable[tuple[int, str, str, object]]) -> list[Entry]:
