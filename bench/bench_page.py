@@ -12,7 +12,6 @@ from typing import Final
 
 import numpy as np
 from playwright.sync_api import CDPSession, Page, sync_playwright
-from tests.broker.browsing import ARGUMENTS, CHROMIUM, HOST
 
 from soundranger_broker.storage.store import Batch, Store
 from soundranger_broker.web.app import create_app
@@ -20,6 +19,10 @@ from soundranger_broker.web.hub import Hub
 from soundranger_broker.web.server import serve
 from soundranger_node.messages import Arrival, ClockStatus, Ellipse, Event, NodeStatus
 
+CHROMIUM: Final = Path("/usr/bin/chromium")
+# As the tests start it: without a graphics card, which is the worst case.
+ARGUMENTS: Final = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+HOST: Final = "127.0.0.1"
 VIEWS: Final = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 MIDDLE: Final = (52.53, 5.23)
 # Half the width of the town, degrees of latitude: 3 km.
@@ -185,6 +188,9 @@ def main() -> None:
     parser.add_argument("--bangs", type=int, default=3_600)
     parser.add_argument("--faster", type=float, default=30.0)
     asked = parser.parse_args()
+    if not CHROMIUM.exists():
+        print(f"{CHROMIUM} is not there: skipped")
+        return
     hub, town = Hub(), Town(asked.nodes, seed=1)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         store = Store.open(str(Path(folder) / "centre.db"))
