@@ -13,6 +13,8 @@ const WIDEST_PX = 2000;
 // How often fading is looked at.
 const FADE_MS = 60_000;
 
+const COLOURS = ["high", "middle", "low", "surface"];
+
 export const CrowdLayer = L.Layer.extend({
   options: { pane: "crowd" },
 
@@ -33,11 +35,35 @@ export const CrowdLayer = L.Layer.extend({
 
   // Shows the events from the `first` on, but for the chosen one, which is drawn by itself.
   show(events, first, chosen, nowMs) {
-    const isSame = events === this._events && chosen === this._chosen && nowMs - this._drawnMs < FADE_MS;
-    if (isSame) return;
-    const wasEmpty = this._places.length === 0;
-    Object.assign(this, { _events: events, _first: first, _chosen: chosen, _drawnMs: nowMs });
-    if (!wasEmpty || events.length > first) this.redraw();
+    const isDue = nowMs - this._drawnMs >= FADE_MS;
+    if (events === this._events && chosen?.id === this._chosenId && !isDue) return;
+    const joined = isDue || chosen?.id !== this._chosenId ? -1 : this._joined(events, first);
+    Object.assign(this, { _events: events, _first: first, _chosenId: chosen?.id });
+    if (joined >= 0) {
+      this._add(joined);
+      return;
+    }
+    this._drawnMs = nowMs;
+    this.redraw();
+  },
+
+  // How many events came in front of those that are drawn; -1 where anything else changed. The oldest may be gone: they
+  // stay until all is drawn again.
+  _joined(events, first) {
+    const joined = events.indexOf(this._events[this._first], first) - first;
+    if (joined < 0) return -1;
+    const number = Math.min(this._events.length - this._first, events.length - first - joined);
+    for (let index = 0; index < number; index += 1) {
+      if (events[first + joined + index] !== this._events[this._first + index]) return -1;
+    }
+    return events.length - first - joined <= this._events.length - this._first ? joined : -1;
+  },
+
+  // Draws the newest on top of what is there.
+  _add(number) {
+    const places = this._project(this._first, this._first + number);
+    this._places.push(...places);
+    this._draw(places);
   },
 
   redraw() {
@@ -45,38 +71,41 @@ export const CrowdLayer = L.Layer.extend({
     const size = map.getSize();
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [size.x + 2 * MARGIN_PX, size.y + 2 * MARGIN_PX];
+    this._size = { width, height };
     this._canvas.width = width * ratio;
     this._canvas.height = height * ratio;
     this._canvas.style.width = `${width}px`;
     this._canvas.style.height = `${height}px`;
     L.DomUtil.setPosition(this._canvas, map.containerPointToLayerPoint([-MARGIN_PX, -MARGIN_PX]));
-    const pen = this._canvas.getContext("2d");
-    pen.setTransform(ratio, 0, 0, ratio, MARGIN_PX * ratio, MARGIN_PX * ratio);
-    this._places = this._project(width, height);
-    this._draw(pen);
+    const style = getComputedStyle(this._canvas);
+    this._colours = Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--${name}`)]));
+    this._canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
+    this._places = this._project(this._first, this._events.length);
+    this._draw(this._places);
   },
 
-  // Returns the events in sight, the oldest first, and where they are on the map in pixels.
-  _project(width, height) {
+  // Returns those of some events that are in sight, the oldest first, and where they are on the canvas in pixels.
+  _project(first, end) {
     const map = this._map;
+    const corner = L.DomUtil.getPosition(this._canvas);
+    const { width, height } = this._size;
     const places = [];
-    for (let index = this._events.length - 1; index >= this._first; index -= 1) {
+    for (let index = end - 1; index >= first; index -= 1) {
       const event = this._events[index];
-      if (event.status === "retracted" || event.id === this._chosen?.id) continue;
-      const { x, y } = map.latLngToContainerPoint([event.lat, event.lon]);
-      if (x > -MARGIN_PX && y > -MARGIN_PX && x < width && y < height) places.push({ event, x, y });
+      if (event.status === "retracted" || event.id === this._chosenId) continue;
+      const { x, y } = map.latLngToLayerPoint([event.lat, event.lon]).subtract(corner);
+      if (x > 0 && y > 0 && x < width && y < height) places.push({ event, x, y });
     }
     return places;
   },
 
-  _draw(pen) {
-    const style = getComputedStyle(this._canvas);
-    const colours = Object.fromEntries(["high", "middle", "low"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
-    const edge = style.getPropertyValue("--surface");
+  _draw(places) {
+    const pen = this._canvas.getContext("2d");
+    const colours = this._colours;
     const pxPerM = this._pxPerM();
-    for (const { event, x, y } of this._places) {
+    for (const { event, x, y } of places) {
       const colour = colours[sureness(event.probability)];
-      const weight = faded(event.time_ns, this._drawnMs) * (this._chosen ? 0.5 : 1);
+      const weight = faded(event.time_ns, this._drawnMs) * (this._chosenId ? 0.5 : 1);
       drawEllipse(pen, { event, x, y, pxPerM, colour, weight });
       pen.globalAlpha = weight;
       pen.beginPath();
@@ -84,7 +113,7 @@ export const CrowdLayer = L.Layer.extend({
       pen.fillStyle = colour;
       pen.fill();
       pen.lineWidth = 1;
-      pen.strokeStyle = edge;
+      pen.strokeStyle = colours.surface;
       pen.stroke();
     }
   },
@@ -95,7 +124,9 @@ export const CrowdLayer = L.Layer.extend({
     return degreePx / metresPerDegree(middle.lat).lon;
   },
 
-  _at(point) {
+  _at(containerPoint) {
+    const corner = L.DomUtil.getPosition(this._canvas);
+    const point = this._map.containerPointToLayerPoint(containerPoint).subtract(corner);
     const near = this._places.filter((place) => Math.hypot(place.x - point.x, place.y - point.y) < REACH_PX);
     return near.sort((one, other) => distance(one, point) - distance(other, point))[0]?.event;
   },

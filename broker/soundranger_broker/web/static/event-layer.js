@@ -66,10 +66,13 @@ export class EventLayer {
       markEvent(drawing.sign, event);
       markEvent(outline, event);
     }
-    const weight = event.id === chosen?.id ? 1 : faded(event.time_ns, nowMs) * (chosen ? 0.5 : 1);
+    const isChosen = event.id === chosen?.id;
+    const weight = isChosen ? 1 : faded(event.time_ns, nowMs) * (chosen ? 0.5 : 1);
+    if (drawing.weight === weight && drawing.isChosen === isChosen) return;
+    Object.assign(drawing, { weight, isChosen });
     drawing.sign.style.opacity = weight;
     outline.style.opacity = weight;
-    drawing.hit.dataset.chosen = event.id === chosen?.id;
-    outline.dataset.chosen = event.id === chosen?.id;
+    drawing.hit.dataset.chosen = isChosen;
+    outline.dataset.chosen = isChosen;
   }
 }

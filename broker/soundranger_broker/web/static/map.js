@@ -25,6 +25,11 @@ const ONE_BY_ONE = 150;
 const SHOTS = 300;
 // Above so many nodes in sight, their names would hide each other.
 const MOST_NAMES = 40;
+const MOST_NAMES_ON_LOW = 5;
+
+// Leaflet would give each of hundreds of signs a layer of its own in the browser's graphics, which without a graphics
+// card costs more than all else. Flat transforms do not; the map as a whole gets one in the style sheet.
+L.Browser.ie3d = true;
 
 export class EventMap {
   constructor(container, onSelect) {
@@ -183,7 +188,8 @@ export class EventMap {
   _thinNames() {
     const bounds = this.map.getBounds();
     const inSight = this.places.filter((place) => bounds.contains(place)).length;
-    this.map.getContainer().classList.toggle("is-crowded", inSight > MOST_NAMES);
+    const most = this.map.getSize().y < LOW_PX ? MOST_NAMES_ON_LOW : MOST_NAMES;
+    this.map.getContainer().classList.toggle("is-crowded", inSight > most);
   }
 
   _addControls() {

@@ -53,7 +53,7 @@ export class QualityView {
 }
 
 function report({ months, total }) {
-  const head = ["Month (UTC)", ...COLUMNS.map(([, text]) => text), "Precision"];
+  const head = ["Month", ...COLUMNS.map(([, text]) => text), "Precision"];
   return [
     element(
       "div",
@@ -71,7 +71,7 @@ function report({ months, total }) {
       { class: "note" },
       "Precision is the share of gunshots among the final events of which people could say what they were: gunshots, " +
         "fireworks and other noise. Events of which nobody is sure, and those not reviewed, are counted apart: they are " +
-        "not known to be false.",
+        "not known to be false. Months are those of UTC.",
     ),
     element(
       "div",
