@@ -23,6 +23,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from soundranger_broker.centre import Centre
+from soundranger_broker.elsewhere import Elsewhere
 from soundranger_broker.locator import Locator
 from soundranger_broker.mqtt import Address, EmbeddedBroker, SpawnedMosquitto
 from soundranger_broker.storage.store import temporary_store
@@ -147,14 +148,19 @@ def _publish(client: Client, detection: Detection) -> None:
 def measure(broker: EmbeddedBroker | SpawnedMosquitto, options: argparse.Namespace) -> Latencies:
     """Return what a subscriber of a centre at a broker sees of the bangs that are played to it."""
     with temporary_store() as store:
-        centre = Centre(broker.address, Locator(LATENESS_NS), time.time_ns, store=store)
+        # As `soundranger-broker run` does it.
+        decider = Elsewhere()
+        locator = Locator(LATENESS_NS, decider=decider)
+        centre = Centre(broker.address, locator, time.time_ns, ready=decider.ready, store=store)
         centre.start(CONNECT_S)
+        decider.ready.wait()
         with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
             seen = processes.submit(live, broker.address, options.seconds, options.rate)
             if options.flood:
                 processes.submit(flood, broker.address, options.seconds, options.flood / 60.0)
             latencies = seen.result()
         centre.stop()
+        decider.stop()
     return latencies
 
 

@@ -142,11 +142,16 @@ class Whole:
 
     def answers(self) -> bool:
         """Say whether the page's API does."""
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self._port}/api/1/events") as got:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.address}/api/1/events") as got:
             return bool(got.status == 200)
         return False
 
-    def end(self, how: signal.Signals) -> None:
+    @property
+    def address(self) -> str:
+        """Where the page is."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End all of it: at once, or as a service manager does."""
         assert self._process is not None
         if how is signal.SIGKILL:
@@ -183,7 +188,7 @@ def main() -> None:
             time.sleep(1.0)
         time.sleep(LAST_S)
         answers = whole.answers()
-        whole.end(signal.SIGTERM)
+        whole.end()
         found = counted(whole.database, town)
         slowest_s = max(starts_s, default=0.0)
     found |= {"killed": kills, "page does not answer": int(not answers)}

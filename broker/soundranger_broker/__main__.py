@@ -2,4 +2,6 @@
 
 from soundranger_broker.cli import main
 
-main()
+# A process that is started by this one imports it too.
+if __name__ == "__main__":
+    main()

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from soundranger_broker import words
+from soundranger_broker.deciding import News
 from soundranger_broker.faults import Fault
-from soundranger_broker.locator import Locator, News
+from soundranger_broker.locator import Locator
 from soundranger_node import __version__
 from soundranger_node.messages import (
     MAX_FAULTS,
@@ -85,7 +86,8 @@ class Bulletin:
 
         `problems` are sentences about the centre, `log_head` is asked for only where a status is due.
         """
-        found = map(to_wire, self.locator.associator.faults())
+        state = self.locator.decider.state
+        found = map(to_wire, state.faults)
         faults: Faults = {(fault.node, fault.kind): fault for fault in found}
         changes = fault_changes(self._last_faults, faults)
         waited = self._last_ns is None or abs(now_ns - self._last_ns) >= EVERY_NS
@@ -93,7 +95,7 @@ class Bulletin:
             return None
         self._last_ns, self._last_faults, self._problems = now_ns, faults, list(problems)
         self._changes += changes
-        medium = self.locator.medium
+        medium = state.medium
         return CentreStatus(
             online=True,
             time_ns=now_ns,
@@ -103,7 +105,7 @@ class Bulletin:
             dropped=_most_common(dropped),
             events=self.told["events"],
             retracted=self.told["retracted"],
-            refused=self.locator.refusals.refused,
+            refused=state.refused,
             speed_of_sound_mps=None if medium is None else medium.speed_mps,
             speed_of_sound_sigma_mps=None if medium is None else medium.speed_sigma_mps,
             wind_mps=None if medium is None else medium.wind_mps,

@@ -1,10 +1,9 @@
 """The centre: takes what nodes say from MQTT to the locator, and what the locator finds to MQTT and to the page."""
 
 import logging
-import queue
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,11 +15,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from soundranger_broker import words
 from soundranger_broker.bulletin import COMPILING, Bulletin
 from soundranger_broker.clip_requests import ClipRequests
+from soundranger_broker.deciding import News
 from soundranger_broker.ingest import MOST_NODES
+from soundranger_broker.intake import Intake
 from soundranger_broker.keeping import AWAY, Keeper
-from soundranger_broker.locator import Locator, News
+from soundranger_broker.locator import Locator
 from soundranger_broker.mqtt import Address
-from soundranger_broker.recall import recall
+from soundranger_broker.recall import Memory, recall
 from soundranger_broker.storage.store import Clip, Store
 from soundranger_broker.web.hub import Hub
 from soundranger_broker.web.picture import ClipStored, Figures
@@ -38,6 +39,7 @@ from soundranger_node.messages import (
     ClipRequest,
     Event,
     Incident,
+    NodeStatus,
     Refusal,
     decode_clip,
 )
@@ -52,10 +54,8 @@ from soundranger_node.topics import (
     refusal_topic,
 )
 
-# More than a minute of the busiest network; what comes on top is not acked, so the nodes send it again.
-MOST_QUEUED = 100_000
-# Messages handled in one go before news is looked for.
-MOST_AT_ONCE = 500
+# So many reasons are logged, once each; a node with endless ones is mad.
+MOST_SAID = 500
 # The most ids in one ack.
 MOST_ACKED = 100
 # How often news is looked for when nothing comes in.
@@ -93,7 +93,6 @@ class Centre:
         store: Store | None = None,
     ) -> None:
         self.locator = locator
-        self.received = 0
         self.bad_statuses = 0
         self._ahead_ns = 0
         self.concluded_ns = 0
@@ -101,14 +100,17 @@ class Centre:
         self._now_ns = now_ns
         self._hub = hub
         self._on_news = on_news
-        self._queue: queue.Queue[tuple[NodeTopic, bytes, int]] = queue.Queue(MOST_QUEUED)
-        self._came_ns = now_ns()
-        self._overflowed = 0
         self._said: set[tuple[str, str]] = set()
         self._last_delay_s: float | None = None
         self._figures_ns = 0
         self._ready = ready
+        # One for each thread: what nodes report is acked at once, however long the rest takes.
         self._keeper = None if store is None else Keeper(store)
+        self._reports = None if store is None else Keeper(store)
+        self._intake = Intake(locator, self._reports, self._acknowledge, now_ns)
+        # What was told before the end, and what nodes said last: the locator is not told before it is ready.
+        self._memory: Memory | None = None
+        self._untold: dict[str, NodeStatus] = {}
         self._clips = ClipRequests()
         # By node: of the topic on which it says how it is.
         self._cells: dict[str, str] = {}
@@ -127,10 +129,12 @@ class Centre:
             BrokerError: there was none within `wait_s` (only where that is more than nothing).
         """
         if self._keeper is not None:
-            for event in recall(self._keeper.store, self.locator):
+            self._memory = recall(self._keeper.store, self.locator)
+            for event in self._memory.without_clips:
                 self._clips.want(event, self._now_ns())
         self._client.connect_async(self._address.host, self._address.port, KEEPALIVE_S)
         self._client.loop_start()
+        self._intake.start()
         self._thread.start()
         if wait_s and not self._connected.wait(wait_s):
             self.stop()
@@ -147,6 +151,7 @@ class Centre:
 
     def stop(self) -> None:
         """Handle what has come in, then end."""
+        self._intake.stop()
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(STOP_S)
@@ -186,45 +191,78 @@ class Centre:
 
     def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         topic = parse_node_topic(message.topic)
-        if topic is None:
-            return
-        try:
-            self._queue.put_nowait((topic, bytes(message.payload), self._now_ns()))
-        except queue.Full:
-            self._overflowed += 1
+        if topic is not None:
+            self._intake.put(topic, bytes(message.payload))
+
+    @property
+    def received(self) -> int:
+        """How many detections came in."""
+        return self._intake.received
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still works: it ends where what it rests on is gone."""
+        return self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._stopping.is_set() or not self._queue.empty():
-            self._keep(self._take())
-            now_ns = self._taken_until_ns() + self._ahead_ns
-            if self._ready is None or self._ready.is_set():
-                self._tell(self.locator.decide(now_ns))
-                self._look(now_ns)
-                self.concluded_ns = now_ns
-            self._ask_for_clips()
-            self._tell_figures()
-            self._tell_status()
+        try:
+            while not (self._stopping.is_set() and self._intake.is_idle):
+                self._turn()
+        except (EOFError, OSError):
+            _LOG.error("the process that locates is gone, and the centre ends with it; start it again")
         self._publish_status(self._bulletin.will(), GOODBYE_S if self._client.is_connected() else 0.0)
 
-    def _keep(self, acks: dict[NodeTopic, list[str]]) -> None:
-        """Store what came in; then the nodes may forget it, and the page may fetch it."""
-        if self._keeper is not None:
-            batch = self._keeper.commit(self._now_ns())
-            if batch is None:
-                return
-            for clip in batch.clips:
-                self._show_clip(clip, self._keeper.events_naming(clip.node, clip.header.detection))
-        for topic, ids in acks.items():
-            self._acknowledge(topic, ids)
+    def _turn(self) -> None:
+        """Take in what came, tell what is news, and wait a little where nothing came."""
+        self._intake.came.wait(TICK_S)
+        self._intake.came.clear()
+        now_ns = self._intake.until_ns() + self._ahead_ns
+        self._hear()
+        self._keep()
+        if self._ready is None or self._ready.is_set():
+            self._tell_locator()
+            self._tell(self.locator.decide(now_ns))
+            self._look(now_ns)
+            self.concluded_ns = now_ns
+        self._ask_for_clips()
+        self._tell_figures()
+        self._tell_status()
+
+    def _tell_locator(self) -> None:
+        """Tell the locator what it has to know before it decides."""
+        if self._memory is not None:
+            self.locator.decider.recall(self._memory.told, self._memory.incidents)
+            self._memory = None
+        while self._untold:
+            self.locator.status(self._untold.popitem()[1], self._now_ns())
+
+    def _hear(self) -> None:
+        """Handle what came beside detections, and what is to be said of these."""
+        for _ in range(self._intake.others.qsize()):
+            topic, payload, came_ns = self._intake.others.get()
+            if topic.kind == "status":
+                self._take_status(topic, payload)
+            elif topic.kind == "clip":
+                self._take_clip(topic, payload, came_ns)
+        for _ in range(self._intake.remarks.qsize()):
+            node, taken, came_ns = self._intake.remarks.get()
+            if taken.dropped is not None:
+                self._say_once(node, taken.dropped)
+            if taken.moved_m is not None:
+                self._bulletin.jumped(node, taken.moved_m, came_ns)
+                self._say_once(node, f"has moved by {words.metres(taken.moved_m)}", "node %s %s")
+
+    def _keep(self) -> None:
+        """Store what came beside detections; then the page may fetch it."""
+        batch = None if self._keeper is None else self._keeper.commit(self._now_ns())
+        if self._keeper is None or batch is None:
+            return
+        for clip in batch.clips:
+            self._show_clip(clip, self._keeper.events_naming(clip.node, clip.header.detection))
 
     def _show_clip(self, clip: Clip, events: list[str]) -> None:
         if self._hub is not None:
             self._hub.publish(ClipStored(node=clip.node, detection=clip.header.detection, events=events))
-
-    def _taken_until_ns(self) -> int:
-        """Return the time up to which all that came has been taken: a search that takes long makes nothing late."""
-        now_ns = self._now_ns()
-        return now_ns if self._queue.empty() else self._came_ns
 
     def _look(self, now_ns: int) -> None:
         """Look at what may become an event, at once where there is time for it: looks take half of it at most."""
@@ -234,36 +272,6 @@ class Centre:
         self._tell(self.locator.look(now_ns))
         ended_s = time.monotonic()
         self._may_look_s = ended_s + (ended_s - started_s)
-
-    def _take(self) -> dict[NodeTopic, list[str]]:
-        """Handle waiting messages; return what is to be acked, by the topic to do it on."""
-        acks: dict[NodeTopic, list[str]] = defaultdict(list)
-        for turn in range(MOST_AT_ONCE):
-            try:
-                topic, payload, came_ns = self._queue.get(timeout=TICK_S) if turn == 0 else self._queue.get_nowait()
-            except queue.Empty:
-                break
-            self._came_ns = came_ns
-            if topic.kind == "status":
-                self._take_status(topic, payload)
-            elif topic.kind == "clip":
-                self._take_clip(topic, payload, came_ns)
-            elif (detection := self._take_detection(topic, payload, came_ns)) is not None:
-                acks[NodeTopic(topic.cell, topic.node, "ack")].append(detection)
-        return acks
-
-    def _take_detection(self, topic: NodeTopic, payload: bytes, came_ns: int) -> str | None:
-        """Handle a detection; return its id where it is to be acked."""
-        self.received += 1
-        taken = self.locator.detection(payload, came_ns, topic.node)
-        if taken.dropped is not None:
-            self._say_once(topic.node, taken.dropped)
-        if taken.moved_m is not None:
-            self._bulletin.jumped(topic.node, taken.moved_m, came_ns)
-            self._say_once(topic.node, f"has moved by {words.metres(taken.moved_m)}", "node %s %s")
-        if taken.stored is not None and self._keeper is not None:
-            self._keeper.heard(taken.stored, payload, came_ns)
-        return taken.detection
 
     def _take_clip(self, topic: NodeTopic, payload: bytes, came_ns: int) -> None:
         """Store a clip that was asked for; whatever else a node sends of its sound is nobody's business."""
@@ -293,7 +301,7 @@ class Centre:
             self.bad_statuses += 1
             self._say_once(topic.node, "names another node than its topic")
             return
-        self.locator.status(status, self._now_ns())
+        self._untold[status.node] = status
         if self._keeper is not None:
             self._keeper.status(status, self._now_ns())
         if len(self._cells) < MOST_NODES:
@@ -349,10 +357,11 @@ class Centre:
             return
         self._figures_ns = now_ns
         refused = sum(self.dropped().values())
-        self._hub.publish(Figures(detections=self.received, refused=refused, delay_s=self._last_delay_s))
+        self._hub.publish(Figures(detections=self._intake.received, refused=refused, delay_s=self._last_delay_s))
 
     def _tell_status(self) -> None:
-        status = self._bulletin.due(self._now_ns(), self.received, self.dropped(), self._problems(), self._log_head)
+        received, problems = self.received, self._problems()
+        status = self._bulletin.due(self._now_ns(), received, self.dropped(), problems, self._log_head)
         if status is not None:
             self._publish_status(status)
         for change in self._bulletin.changes():
@@ -361,7 +370,7 @@ class Centre:
     def _problems(self) -> list[str]:
         """Return a sentence for each thing that does not work in the middle just now."""
         compiling = self._ready is not None and not self._ready.is_set()
-        away = self._keeper is not None and self._keeper.is_away
+        away = any(keeper is not None and keeper.is_away for keeper in (self._keeper, self._reports))
         return [*([COMPILING] if compiling else []), *([AWAY] if away else [])]
 
     def _log_head(self) -> str | None:
@@ -382,16 +391,16 @@ class Centre:
 
     def dropped(self) -> Counter[str]:
         """Return how many messages were dropped, by the reason."""
-        dropped = self.locator.ingest.dropped + self.locator.associator.dropped
-        if self._overflowed:
-            dropped["came faster than they could be handled"] = self._overflowed
+        dropped = self.locator.ingest.counted() + self.locator.decider.state.dropped
+        if self._intake.overflowed:
+            dropped["came faster than they could be handled"] = self._intake.overflowed
         if self.bad_statuses:
             dropped["is no valid status"] = self.bad_statuses
         return dropped
 
     def _say_once(self, node: str, reason: str, text: str = "a message from node %s was dropped: %s") -> None:
         """Log a reason once a node; a node with endless reasons is bounded too."""
-        if reason == "came before" or (node, reason) in self._said or len(self._said) >= MOST_AT_ONCE:
+        if reason == "came before" or (node, reason) in self._said or len(self._said) >= MOST_SAID:
             return
         self._said.add((node, reason))
         _LOG.warning(text, node, reason)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import track
 
-from soundranger_broker.evidence import commands
+from soundranger_broker.evidence import commands as evidence_commands
 from soundranger_broker.mqtt import Address, EmbeddedBroker, OwnBroker, SpawnedMosquitto
 from soundranger_broker.storage import commands as storage_commands
 from soundranger_broker.storage.commands import Database, default_database
@@ -25,7 +25,10 @@ from soundranger_node import __version__
 from soundranger_node.errors import InputError, SoundrangerError
 from soundranger_node.messages import EVENT, Event
 
+FAILED = 1
 BAD_INPUT = 2
+# How often is looked whether the centre still works.
+ALIVE_EVERY_S = 1.0
 # A shell's convention for a reader that has gone: 128 + SIGPIPE.
 BROKEN_PIPE = 141
 DEFAULT_PAGE_PORT = 8080
@@ -59,7 +62,7 @@ Mqtt = Annotated[
 ]
 
 
-commands.register(app)
+evidence_commands.register(app)
 
 
 def main() -> None:
@@ -157,10 +160,12 @@ def run(
 ) -> None:
     """Run the centre of a network: take detections over MQTT, publish and remember events, show the map."""
     from soundranger_broker.centre import Centre  # noqa: PLC0415 - the numerics take a second to import
+    from soundranger_broker.elsewhere import Elsewhere  # noqa: PLC0415
     from soundranger_broker.housekeeping import Housekeeping  # noqa: PLC0415
     from soundranger_broker.locator import Locator  # noqa: PLC0415
     from soundranger_broker.recall import show  # noqa: PLC0415
     from soundranger_broker.settings import read_settings  # noqa: PLC0415
+    from soundranger_broker.storage.database import database_url  # noqa: PLC0415
     from soundranger_broker.storage.store import Store  # noqa: PLC0415
     from soundranger_broker.web.app import PageSettings, create_app  # noqa: PLC0415
     from soundranger_broker.web.hub import Hub  # noqa: PLC0415
@@ -179,15 +184,21 @@ def run(
         page = serve(create_app(hub, shown, store=store), host, first_free_port(host, port))
         stack.callback(page.stop)
         address = stack.enter_context(_broker(mqtt, mqtt_port))
-        centre = Centre(address, Locator(LATENESS_NS), time.time_ns, hub, ready=_warm_up_meanwhile(), store=store)
+        decider = Elsewhere()
+        stack.callback(decider.stop)
+        locator = Locator(LATENESS_NS, decider=decider)
+        centre = Centre(address, locator, time.time_ns, hub, ready=decider.ready, store=store)
         centre.start(CONNECT_S)
         stack.callback(centre.stop)
         housekeeping = Housekeeping(store, limits, time.time_ns)
         housekeeping.start()
         stack.callback(housekeeping.stop)
         _messages.print(f"map: http://{host}:{page.port}   MQTT: {address.host}:{address.port}   Ctrl-C ends it")
+        _messages.print(f"memory: {database_url(where).render_as_string()}", markup=False, soft_wrap=True)
         with _stop_signals() as stopped:
-            stopped.wait()
+            while not stopped.wait(ALIVE_EVERY_S):
+                if not centre.is_alive:
+                    raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -290,21 +301,6 @@ def _warm_up() -> None:
         warm_up()
     finally:
         started.cancel()
-
-
-def _warm_up_meanwhile() -> threading.Event:
-    """Compile the numerics in the background; return what is set when that is done."""
-    ready = threading.Event()
-
-    def warm_up() -> None:
-        try:
-            _warm_up()
-        finally:
-            # Where it failed, the first search fails too, and says why.
-            ready.set()
-
-    threading.Thread(target=warm_up, name="warm up", daemon=True).start()
-    return ready
 
 
 def _read_lines(path: Path) -> list[bytes]:

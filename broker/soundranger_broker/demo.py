@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from soundranger_broker.centre import Centre
-from soundranger_broker.locator import Locator, News
+from soundranger_broker.deciding import News
+from soundranger_broker.locator import Locator
 from soundranger_broker.mqtt import EmbeddedBroker
 from soundranger_broker.scorecard import Line, Scorecard, Totals
 from soundranger_broker.simulate import SimulatedTown

@@ -6,6 +6,7 @@ on its way.
 
 import heapq
 import math
+import threading
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
@@ -51,7 +52,10 @@ class Taken:
 
 @dataclass
 class Ingest:
-    """Takes payloads, gives detections in time order; `dropped` counts, by reason, what it did not keep."""
+    """Takes payloads, gives detections in time order; `dropped` counts, by reason, what it did not keep.
+
+    Safe from any thread.
+    """
 
     dropped: Counter[str] = field(default_factory=Counter)
     _seen: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
@@ -60,13 +64,24 @@ class Ingest:
     _waiting: list[tuple[int, str, int, Detection]] = field(default_factory=list)
     _offered: int = 0
     _released_ns: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def offer(self, payload: bytes, now_ns: int, node: str | None = None) -> Taken:
         """Take a payload in; `node` is the name that its topic gives, where there is one."""
         try:
             detection = DETECTION.decode(payload)
         except MessageError as error:
-            return self._drop(None, error.problem)
+            with self._lock:
+                return self._drop(None, error.problem)
+        with self._lock:
+            return self._offer(detection, payload, now_ns, node)
+
+    def counted(self) -> Counter[str]:
+        """Return how much was dropped, by reason, until now."""
+        with self._lock:
+            return Counter(self.dropped)
+
+    def _offer(self, detection: Detection, payload: bytes, now_ns: int, node: str | None) -> Taken:
         if node is not None and detection.node != node:
             return self._drop(None, "names another node than its topic")
         reason = self._refuses(detection, hash(payload), now_ns)
@@ -113,17 +128,20 @@ class Ingest:
 
     def release(self, until_ns: int) -> list[Detection]:
         """Return the detections up to `until_ns` in the order of their times; later ones must be younger."""
-        self._released_ns = max(self._released_ns, until_ns)
-        for minute in [minute for minute in self._minutes if minute < self._released_ns // MINUTE_NS]:
-            del self._minutes[minute]
-        ready: list[Detection] = []
-        while self._waiting and self._waiting[0][0] < until_ns:
-            ready.append(heapq.heappop(self._waiting)[-1])
-        return ready
+        with self._lock:
+            self._released_ns = max(self._released_ns, until_ns)
+            for minute in [minute for minute in self._minutes if minute < self._released_ns // MINUTE_NS]:
+                del self._minutes[minute]
+            ready: list[Detection] = []
+            while self._waiting and self._waiting[0][0] < until_ns:
+                ready.append(heapq.heappop(self._waiting)[-1])
+            return ready
 
     def waiting(self) -> list[Detection]:
         """Return the detections that are held back, in the order of their times."""
-        return [detection for *_, detection in sorted(self._waiting)]
+        with self._lock:
+            waiting = list(self._waiting)
+        return [detection for *_, detection in sorted(waiting)]
 
     def _drop(self, detection: str | None, reason: str, stored: Detection | None = None) -> Taken:
         if reason not in self.dropped and len(self.dropped) >= MOST_REASONS:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soundranger_broker.centre import Centre
-from soundranger_broker.locator import Locator, News
+from soundranger_broker.deciding import News
+from soundranger_broker.locator import Locator
 from soundranger_broker.mqtt import Address
 from soundranger_broker.storage.store import temporary_store
 from soundranger_broker.virtual import VirtualNetwork, VirtualPlace

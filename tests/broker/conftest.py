@@ -1,11 +1,14 @@
 """A small town of nodes, and what they report of a bang: physics only, none of the code under test."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import pymap3d
 import pytest
 from numpy.typing import NDArray
+from playwright.sync_api import Browser, sync_playwright
+from tests.broker.browsing import ARGUMENTS, CHROMIUM
 
 from soundranger_broker.acoustics import speed_of_sound_mps, travel_time_s
 from soundranger_node.messages import Detection
@@ -112,3 +115,12 @@ class Town:
 def town() -> Town:
     """Nine nodes within 1,200 m."""
     return Town()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()

@@ -9,8 +9,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree as ET
 
 import httpx
@@ -27,7 +28,7 @@ from tests.broker.test_storage import (
 )
 from websockets.sync.client import connect
 
-from soundranger_broker.storage import reading
+from soundranger_broker.storage import audit, reading
 from soundranger_broker.storage.chain import Entry, broken
 from soundranger_broker.storage.store import Batch, Store
 from soundranger_broker.storage.tables import EVENTS
@@ -37,6 +38,9 @@ from soundranger_broker.web.picture import ClipStored, Figures
 from soundranger_broker.web.server import PageServer, serve
 from soundranger_node.messages import CentreStatus, Event, Incident
 
+if TYPE_CHECKING:
+    from tests.conftest import Postgres
+
 HOST: Final = "127.0.0.1"
 PATIENCE_S: Final = 10.0
 SCRIPT: Final = "<script>alert('x')</script>"
@@ -45,9 +49,18 @@ HOURS: Final = 6
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """Six final events, an hour apart, the first two of one incident; the last crosses the date line."""
-    opened = Store.open(str(tmp_path / "centre.db"))
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that is empty: a file, unless a test asks for one of a PostgreSQL that runs."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return str(tmp_path / "centre.db")
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.database()
+
+
+@pytest.fixture
+def store(where: str) -> Iterator[Store]:
+    """Six final events, an hour apart, the first two of one incident; the last is near the date line."""
+    opened = Store.open(where)
     for hour in range(HOURS):
         lon = 179.5 if hour == HOURS - 1 else 11.575
         keep_event(
@@ -270,6 +283,16 @@ def test_a_review_is_kept_logged_and_told_to_every_page(
     assert shown["properties"]["reviewed"] == "2026-01-01T00:00:00.000000Z"
 
 
+def test_of_many_reviews_at_once_pages_and_store_keep_the_same(client: httpx.Client, hub: Hub, store: Store) -> None:
+    hub.publish(an_event("event-1", time_ns=NOW_NS + HOUR_NS))
+    with ThreadPoolExecutor(8) as people:
+        answers = list(people.map(lambda number: review(client, reviewer=f"person {number}"), range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    kept = client.get("/api/1/events/event-1").json()["review"]
+    assert client.get("/api/snapshot").json()["reviews"]["event-1"] == kept | {"event": "event-1"}
+    assert len([one for one in told_events(store) if one.kind == "review"]) == 40
+
+
 def test_a_review_can_be_changed_and_taken_back_but_not_unsaid(client: httpx.Client, store: Store) -> None:
     for verdict in ("gunshot", "unsure", None):
         assert review(client, verdict=verdict).json()["verdict"] == verdict
@@ -464,8 +487,9 @@ def test_quality_counts_what_nobody_knows_apart_from_what_was_wrong(client: http
     ]
 
 
-def test_the_log_can_be_read_and_checked_by_anybody(client: httpx.Client) -> None:
+def test_the_log_can_be_read_and_checked_by_anybody(client: httpx.Client, store: Store) -> None:
     review(client)
+    client.get("/api/1/export/events.csv")
     entries, after = list[Entry](), 0
     while True:
         part = client.get("/api/1/log", params={"after": after, "limit": 5}).json()
@@ -474,6 +498,9 @@ def test_the_log_can_be_read_and_checked_by_anybody(client: httpx.Client) -> Non
             break
         after = part["next"]
     assert list(broken(entries)) == []
+    assert [one.kind for one in entries[-2:]] == ["review", "export"]
+    with store.engine.begin() as connection:
+        assert list(audit.verify(connection)) == []
     assert client.get("/api/1/log/head").json() == {"seq": len(entries), "hash": entries[-1].hash}
 
 
@@ -525,7 +552,17 @@ def test_every_operation_is_described_with_what_it_answers(client: httpx.Client)
     assert r"\\Z" not in answer.text
 
 
+def test_every_address_and_condition_is_documented_and_no_other(client: httpx.Client) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "use-the-api.md").read_text()
+    cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    listed = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    paths = client.get("/api/1/openapi.json").json()["paths"]
+    asked = {one["name"] for one in paths["/api/1/export/events.csv"]["get"]["parameters"]}
+    assert listed == paths.keys() | asked
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("where", ["sqlite", "postgresql"], indirect=True)
 def test_nothing_that_can_be_asked_is_answered_otherwise_than_described(server: PageServer, tmp_path: Path) -> None:
     address = f"http://{HOST}:{server.port}/api/1/openapi.json"
     root = Path(__file__).parents[2]

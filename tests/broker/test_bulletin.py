@@ -8,6 +8,7 @@ import pytest
 from tests.broker.test_events import an_event
 
 from soundranger_broker.bulletin import COMPILING, EVERY_NS, Bulletin
+from soundranger_broker.deciding import Decider
 from soundranger_broker.faults import Fault
 from soundranger_broker.locator import Locator
 from soundranger_node.messages import CENTRE, MAX_PROBLEMS, MAX_REASONS, CentreStatus
@@ -22,9 +23,10 @@ class Told(Bulletin):
     """A bulletin of a locator that knows of no faults but those that it is given."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        super().__init__(Locator(1), NOW_NS)
+        decider = Decider()
+        super().__init__(Locator(1, decider=decider), NOW_NS)
         self.faults: Sequence[Fault] = ()
-        monkeypatch.setattr(self.locator.associator, "faults", lambda: self.faults)
+        monkeypatch.setattr(decider.associator, "faults", lambda: self.faults)
 
     def at(
         self, seconds: float, *, compiling: bool = False, dropped: dict[str, int] | None = None

@@ -307,7 +307,7 @@ def test_what_came_in_time_is_not_too_late_because_the_centre_is_slow(mosquitto:
                 if one.time_ns > time.time_ns() - LATENESS_NS // 2:
                     nodes.report(one)
             time.sleep(0.7)
-        eventually(centre._queue.empty)
+        eventually(lambda: centre._intake.is_idle)
     centre.stop()
     assert not centre.dropped()
 

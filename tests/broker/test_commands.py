@@ -138,14 +138,13 @@ def test_ctrl_c_ends_the_demonstration_at_once_and_cleanly() -> None:
 
 
 @pytest.fixture
-def heard_events() -> Iterator[tuple[list[Event], int]]:
+def heard_events(tmp_path: Path) -> Iterator[tuple[list[Event], int]]:
     """Run the centre with its own broker, and listen to the events that it publishes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [*COMMAND, "run", "--mqtt", "embedded", "--mqtt-port", str(port)], stderr=subprocess.PIPE, text=True
-    )
+    options = ["--mqtt", "embedded", "--mqtt-port", str(port), "--database", str(tmp_path / "centre.db")]
+    process = subprocess.Popen([*COMMAND, "run", *options], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert any("map: http://" in line for line in process.stderr)
     events: list[Event] = []

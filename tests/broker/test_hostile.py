@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from soundranger_broker.locator import Locator, News, locate_all
+from soundranger_broker.deciding import Decider, News
+from soundranger_broker.locator import Locator, locate_all
 from soundranger_broker.nodes import MOST_A_MINUTE, MOST_NODES
 from soundranger_node.messages import DETECTION, Detection, Event
 
@@ -421,10 +422,11 @@ def test_whatever_a_few_strangers_say_moves_nothing(town: "Town", without: Event
 
 
 def test_five_thousand_statuses_of_nobody_move_nothing(town: "Town", without: Events) -> None:
-    locator = Locator(2 * SECOND_NS)
+    decider = Decider()
+    locator = Locator(2 * SECOND_NS, decider=decider)
     for number in range(MOST_NODES + 500):
         lat, lon, alt_m = town.geodetic(np.array([0.2 * number - 500.0, 0.0, 3.0]))
-        locator.associator.know(f"nobody-{number}", lat, lon, alt_m)
+        decider.associator.know(f"nobody-{number}", lat, lon, alt_m)
     news = []
     for one in sorted(good(town), key=lambda one: one.time_ns):
         locator.detection(DETECTION.encode(one), one.time_ns, one.node)

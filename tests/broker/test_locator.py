@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from soundranger_broker.locator import Locator, News, locate_all
+from soundranger_broker.deciding import Decider, News
+from soundranger_broker.locator import Locator, locate_all
 from soundranger_node.messages import DETECTION, ClockStatus, Detection, Event, Incident, NodeStatus, Refusal
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ LATENESS_S = 2.0
 LATER_NS = EPOCH_NS + 10_000 * SECOND_NS
 
 
-def a_locator() -> Locator:
-    return Locator(round(LATENESS_S * SECOND_NS))
+def a_locator(decider: Decider | None = None) -> Locator:
+    return Locator(round(LATENESS_S * SECOND_NS), decider=decider or Decider())
 
 
 def status_of(town: "Town", node: int, *, online: bool = True, at_s: float = 0.0) -> NodeStatus:
@@ -136,7 +137,8 @@ def test_final_events_come_with_their_incident(town: "Town") -> None:
 
 
 def test_what_the_last_look_does_not_confirm_is_taken_back(town: "Town") -> None:
-    locator = a_locator()
+    decider = Decider()
+    locator = a_locator(decider)
     heard = town.hear(50.0, 20.0, 20.5, np.random.default_rng(4))
     for node in range(len(town.names)):
         locator.status(status_of(town, node), 0)
@@ -145,7 +147,7 @@ def test_what_the_last_look_does_not_confirm_is_taken_back(town: "Town") -> None
     (preliminary,) = locator.advance(heard[5].time_ns + SECOND_NS)
     assert isinstance(preliminary, Event)
     # From inside, since no detection that comes in time can make six that agree to a millisecond look like chance.
-    locator.associator._waiting.clear()
+    decider.associator._waiting.clear()
     locator.ingest._waiting.clear()
     news = [one for second in range(23, 60) for one in locator.advance(EPOCH_NS + second * SECOND_NS)]
     (retracted,) = news

@@ -3,124 +3,32 @@
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import pymap3d
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
+from tests.broker.browsing import CHROMIUM, HOST, PATIENCE_MS, PHONE, PLACES, Visit, event, status, visit_with
 
 from soundranger_broker.web.app import PageSettings, create_app
 from soundranger_broker.web.hub import Hub
 from soundranger_broker.web.picture import Shot
-from soundranger_broker.web.server import PageServer, serve
+from soundranger_broker.web.server import serve
 from soundranger_node.messages import (
     Alternative,
-    Arrival,
     CentreStatus,
     ClockStatus,
-    Ellipse,
-    Event,
     Incident,
     NodeFault,
-    NodeStatus,
     Refusal,
 )
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
-HOST = "127.0.0.1"
-PHONE = {"width": 390, "height": 844}
-PLACES = {"mill-1": (52.3700, 4.9000), "mill-2": (52.3745, 4.9010), "mill-3": (52.3725, 4.9080)}
-# Generous: a message takes a few milliseconds, but the machine may be busy.
-PATIENCE_MS = 10_000
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed"),
 ]
-
-
-def status(node: str, **changes: Any) -> NodeStatus:
-    lat, lon = PLACES.get(node, (52.3730, 4.9030))
-    made = NodeStatus(
-        node=node,
-        online=True,
-        time_ns=time.time_ns(),
-        version="0.1.0",
-        lat=lat,
-        lon=lon,
-        alt_m=3.0,
-        position_sigma_m=2.0,
-        clock=ClockStatus(tier="pps", bound_s=2e-6),
-        noise_dbfs=-61.5,
-        outbox=7,
-    )
-    return msgspec.structs.replace(made, **changes)
-
-
-def event(number: int = 1, **changes: Any) -> Event:
-    made = Event(
-        id=f"event-{number}",
-        revision=1,
-        status="final",
-        time_ns=time.time_ns(),
-        time_sigma_s=1.2e-3,
-        lat=52.3722,
-        lon=4.9032,
-        alt_m=0.0,
-        covariance_en_m2=((9.0, 0.0), (0.0, 4.0)),
-        ellipse95=Ellipse(semi_major_m=12.4, semi_minor_m=5.6, bearing_deg=40.0),
-        probability=0.973,
-        speed_of_sound_mps=341.3,
-        arrivals=[
-            Arrival(detection="mill-1.1.1", node="mill-1", residual_s=-2.5e-4, distance_m=340.0, used=True),
-            Arrival(detection="mill-2.1.1", node="mill-2", residual_s=0.021, distance_m=290.0, used=False),
-        ],
-        silent=["mill-3"],
-    )
-    return msgspec.structs.replace(made, **changes)
-
-
-@dataclass
-class Visit:
-    """An open page, and all that it asked for and complained about."""
-
-    page: Page
-    hub: Hub
-    server: PageServer
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def open(self, path: str = "/") -> None:
-        self.page.goto(f"http://{HOST}:{self.server.port}{path}")
-        expect(self.page.locator("#connection")).to_have_text("live", timeout=PATIENCE_MS)
-
-    def overflow_px(self) -> int:
-        return int(
-            self.page.evaluate(
-                "Math.max(...['html', '#content', '.bar'].map((name) => document.querySelector(name))"
-                ".map((box) => box.scrollWidth - box.clientWidth))"
-            )
-        )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -129,21 +37,6 @@ def hub() -> Hub:
     for node in PLACES:
         hub.publish(status(node))
     return hub
-
-
-def visit_with(browser: Browser, hub: Hub, settings: PageSettings | None = None, **options: Any) -> Iterator[Visit]:
-    server = serve(create_app(hub, settings), HOST, 0)
-    context = browser.new_context(**options)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    visit = Visit(page, hub, server)
-    page.on("request", lambda request: visit.requests.append(request.url))
-    page.on("websocket", lambda live: visit.requests.append(live.url))
-    page.on("console", lambda message: visit.complaints.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-    yield visit
-    context.close()
-    visit.server.stop()
 
 
 @pytest.fixture

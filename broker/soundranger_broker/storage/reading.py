@@ -198,16 +198,24 @@ def statuses(connection: Connection, node: str, since_ns: int, until_ns: int) ->
 
 def latest_statuses(connection: Connection, until_ns: int | None = None) -> list[tuple[int, NodeStatus]]:
     """Return the last word of every node, up to a time, and when that came in."""
-    last = sa.select(STATUSES.c.node, sa.func.max(STATUSES.c.received_ns).label("last_ns")).group_by(STATUSES.c.node)
+    names = _node_names()
+    of_node = STATUSES.alias()
+    last = sa.select(sa.func.max(of_node.c.received_ns)).where(of_node.c.node == names.c.node)
     if until_ns is not None:
-        last = last.where(STATUSES.c.received_ns <= until_ns)
-    newest = last.subquery()
+        last = last.where(of_node.c.received_ns <= until_ns)
     query = (
         sa.select(STATUSES.c.received_ns, STATUSES.c.payload)
-        .join(newest, (STATUSES.c.node == newest.c.node) & (STATUSES.c.received_ns == newest.c.last_ns))
+        .join(names, (STATUSES.c.node == names.c.node) & (STATUSES.c.received_ns == last.scalar_subquery()))
         .order_by(STATUSES.c.node)
     )
     return [(row.received_ns, STATUS.decode(row.payload.encode())) for row in connection.execute(query)]
+
+
+def _node_names() -> sa.CTE:
+    """Select the names of all nodes, each from the one before it: there are millions of statuses and few nodes."""
+    first = sa.select(sa.func.min(STATUSES.c.node).label("node")).cte("names", recursive=True)
+    following = sa.select(sa.func.min(STATUSES.c.node)).where(STATUSES.c.node > first.c.node).scalar_subquery()
+    return first.union_all(sa.select(following).where(first.c.node.is_not(None)))
 
 
 def entries(connection: Connection, subjects: Iterable[str] | None = None) -> Iterator[Entry]:

@@ -1,5 +1,6 @@
 """The API's events: found, seen whole, and reviewed."""
 
+import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated
@@ -31,6 +32,7 @@ from soundranger_node.messages import DETECTION
 def events_router(store: Store, hub: Hub, now_ns: Callable[[], int]) -> APIRouter:
     """Return the routes of events in a store; pages of the hub hear of reviews."""
     router = APIRouter(tags=["events"], default_response_class=Response)
+    judging = threading.Lock()
 
     @router.get("/events", responses=told(Page[EventProperties], HTTPStatus.UNPROCESSABLE_ENTITY, media_type=GEOJSON))
     def find_events(
@@ -65,14 +67,16 @@ def events_router(store: Store, hub: Hub, now_ns: Callable[[], int]) -> APIRoute
     )
     def review_event(event: EventName, said: Judgement) -> Response:
         """Say what an event was; the log keeps what was said before."""
-        at_ns = now_ns()
-        try:
-            store.review(event, said.verdict, said.reviewer, said.note, at_ns)
-        except NoEventError:
-            raise NotThere(f"event {event}") from None
-        hub.publish(
-            Reviewed(event=event, verdict=said.verdict, reviewer=said.reviewer, note=said.note, reviewed_ns=at_ns)
-        )
+        # One at a time: pages end up with the same review as the store.
+        with judging:
+            at_ns = now_ns()
+            try:
+                store.review(event, said.verdict, said.reviewer, said.note, at_ns)
+            except NoEventError:
+                raise NotThere(f"event {event}") from None
+            hub.publish(
+                Reviewed(event=event, verdict=said.verdict, reviewer=said.reviewer, note=said.note, reviewed_ns=at_ns)
+            )
         return answer(Review(said.verdict, said.reviewer, said.note, at_ns))
 
     return router

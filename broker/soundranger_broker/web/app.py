@@ -31,6 +31,8 @@ POLICY_VIOLATION: Final = 1008
 # A host name or address with an optional port; Leaflet's {s} stands for one of several servers.
 TILE_HOST: Final = re.compile(r"(\{s\}\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 
+Completer = Callable[[dict[str, Any]], dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class PageSettings:
@@ -56,6 +58,7 @@ def create_app(
         InputError: the tile address is none.
     """
     settings = settings or PageSettings()
+    whole = _completer(settings, keeps=store is not None)
     app = FastAPI(title="soundranger", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, headers=_headers(settings))
     tell_problems(app)
@@ -66,7 +69,7 @@ def create_app(
 
     @app.get("/api/snapshot", include_in_schema=False)
     async def snapshot() -> Response:
-        return Response(msgspec.json.encode(_whole(hub.snapshot(), settings)), media_type="application/json")
+        return Response(msgspec.json.encode(whole(hub.snapshot())), media_type="application/json")
 
     @app.websocket("/live")
     async def live(socket: WebSocket) -> None:
@@ -75,7 +78,7 @@ def create_app(
             return
         await socket.accept()
         with hub.subscribe() as subscription:
-            await _first_of(_send(socket, subscription, settings), _gone(socket))
+            await _first_of(_send(socket, subscription, whole), _gone(socket))
 
     app.include_router(metrics_router(hub, store))
     if store is not None:
@@ -121,20 +124,20 @@ def _tile_sources(tile_url: str | None) -> list[str]:
     return [f"{parts.scheme}://{parts.netloc.replace('{s}', '*')}"]
 
 
-def _whole(snapshot: dict[str, Any], settings: PageSettings) -> dict[str, Any]:
+def _completer(settings: PageSettings, *, keeps: bool) -> Completer:
+    """Return what completes a snapshot: the time, the tiles, and whether the past can be asked for (`keeps`)."""
     tiles = {"url": settings.tile_url, "attribution": settings.attribution} if settings.tile_url else None
-    return {"time_ns": time.time_ns(), "tiles": tiles, **snapshot}
+    return lambda snapshot: {"time_ns": time.time_ns(), "tiles": tiles, "keeps": keeps, **snapshot}
 
 
-async def _send(socket: WebSocket, subscription: Subscription, settings: PageSettings) -> None:
+async def _send(socket: WebSocket, subscription: Subscription, whole: Completer) -> None:
     while True:
         try:
             payload = await asyncio.wait_for(subscription.next(), HEARTBEAT_S)
         except TimeoutError:
             payload = msgspec.json.encode({"kind": "heartbeat", "message": {"time_ns": time.time_ns()}})
         if payload is None:
-            whole = _whole(subscription.catch_up(), settings)
-            payload = msgspec.json.encode({"kind": "snapshot", "message": whole})
+            payload = msgspec.json.encode({"kind": "snapshot", "message": whole(subscription.catch_up())})
         await socket.send_text(payload.decode())
 
 

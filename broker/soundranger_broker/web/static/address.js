@@ -4,14 +4,18 @@ import { element } from "./dom.js";
 
 export const eventLink = (id) => `#event/${encodeURIComponent(id)}`;
 export const nodeLink = (name) => `#node/${encodeURIComponent(name)}`;
+export const incidentLink = (id) => `#incident/${encodeURIComponent(id)}`;
+export const reviewLink = (id) => `#review/${encodeURIComponent(id)}`;
+export const searchLink = (query) => (query ? `#search?${query}` : "#search");
 export const backLink = () => element("a", { class: "back", href: "#" }, "‹ All events");
 
-// Returns what is open: kind "events", "nodes", "event" or "node"; the last two with an id.
+// Returns what is open: its kind (such as "events" or "event"), the id where it has one, and what stands after "?".
 export function selection() {
-  const [kind, id = ""] = location.hash.slice(1).split("/");
+  const [path, query = ""] = location.hash.slice(1).split(/\?(.*)/s);
+  const [kind, id = ""] = path.split("/");
   try {
-    return { kind: kind || "events", id: decodeURIComponent(id) };
+    return { kind: kind || "events", id: decodeURIComponent(id), query };
   } catch {
-    return { kind: "events", id: "" };
+    return { kind: "events", id: "", query: "" };
   }
 }

@@ -35,3 +35,7 @@ export function reconcile(list, messages, idOf, make, update) {
   });
   for (const gone of known.values()) gone.remove();
 }
+
+export function setText(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}

@@ -5,8 +5,6 @@ import { ellipseOutline } from "./ellipse.js";
 import { addSign, faded, keep } from "./marker.js";
 import { eventSign, markEvent } from "./signs.js";
 
-// As many as the list shows.
-const SHOWN = 300;
 // A retracted event stays this long, struck through, so that people see it go.
 const FAREWELL_MS = 6000;
 
@@ -25,13 +23,13 @@ export class EventLayer {
     if (event.status === "retracted") this.retracted.set(event.id, Date.now() + FAREWELL_MS);
   }
 
-  show(picture, chosen, nowMs) {
+  show(events, chosen, nowMs) {
     const isLeaving = (event) => this.retracted.get(event.id) > Date.now();
     for (const [id, until] of this.retracted) if (until <= Date.now()) this.retracted.delete(id);
-    const shown = picture
-      .newestEvents(SHOWN)
-      .filter((event) => event.status !== "retracted" || event === chosen || isLeaving(event));
-    if (chosen && !shown.includes(chosen)) shown.push(chosen);
+    const shown = events.filter((event) => event.status !== "retracted" || event.id === chosen?.id || isLeaving(event));
+    const index = shown.findIndex((event) => event.id === chosen?.id);
+    if (index >= 0) shown[index] = chosen;
+    else if (chosen) shown.push(chosen);
     keep(
       this.drawings,
       shown,
@@ -68,10 +66,10 @@ export class EventLayer {
       markEvent(drawing.sign, event);
       markEvent(outline, event);
     }
-    const weight = event === chosen ? 1 : faded(event.time_ns, nowMs) * (chosen ? 0.5 : 1);
+    const weight = event.id === chosen?.id ? 1 : faded(event.time_ns, nowMs) * (chosen ? 0.5 : 1);
     drawing.sign.style.opacity = weight;
     outline.style.opacity = weight;
-    drawing.hit.dataset.chosen = event === chosen;
-    outline.dataset.chosen = event === chosen;
+    drawing.hit.dataset.chosen = event.id === chosen?.id;
+    outline.dataset.chosen = event.id === chosen?.id;
   }
 }

@@ -12,16 +12,28 @@ export function facts(pairs) {
 
 export const positionFact = ({ lat, lon }) => ["Position", element("span", { class: "position" }, place(lat, lon))];
 
-export function placeButtons(message, onZoom) {
-  const copy = element("button", { type: "button" }, "Copy position");
-  copy.addEventListener("click", async () => {
-    copy.textContent = (await copied(copy.closest(".content").querySelector(".position"))) ? "Copied" : "Selected";
+export function placeButtons(message, onZoom, ...more) {
+  const position = () => document.querySelector("#content .position");
+  const zoom = element("button", { type: "button", onclick: () => onZoom(message) }, "Zoom to it");
+  return element("div", { class: "buttons" }, copyButton("Copy position", position), zoom, ...more);
+}
+
+// Copies the address of what is open, whatever page of ours it is copied from.
+export function linkButton(hash) {
+  const text = element("span", { class: "unseen" }, location.href.split("#")[0] + hash);
+  const button = copyButton("Copy link", () => text);
+  return element("span", { class: "with-text" }, button, text);
+}
+
+function copyButton(name, target) {
+  const button = element("button", { type: "button" }, name);
+  button.addEventListener("click", async () => {
+    button.textContent = (await copied(target())) ? "Copied" : "Selected";
     setTimeout(() => {
-      copy.textContent = "Copy position";
+      button.textContent = name;
     }, SHOWN_MS);
   });
-  const zoom = element("button", { type: "button", onclick: () => onZoom(message) }, "Zoom to it");
-  return element("div", { class: "buttons" }, copy, zoom);
+  return button;
 }
 
 // Browsers offer the clipboard to HTTPS and this machine only; elsewhere the text is at least selected.

@@ -27,6 +27,14 @@ export function zoneName(timeNs) {
   return parts.find((part) => part.type === "timeZoneName").value;
 }
 
+// Returns how far local time is ahead of UTC, such as UTC+5:30.
+export function offsetName(timeMs) {
+  const minutes = -new Date(timeMs).getTimezoneOffset();
+  const size = Math.abs(minutes);
+  const rest = size % 60 ? `:${two(size % 60)}` : "";
+  return minutes === 0 ? "UTC" : `UTC${minutes < 0 ? MINUS : "+"}${Math.floor(size / 60)}${rest}`;
+}
+
 export const utcDateTime = (timeNs) => new Date(toMs(timeNs)).toISOString().replace("T", " ").replace("Z", "");
 
 export function ago(timeNs, nowMs) {

@@ -20,8 +20,8 @@ export function connect(url, onMessage, onState) {
       if (socket !== opened) return;
       watch();
       waitMs = FIRST_WAIT_MS;
-      onState("live");
       onMessage(JSON.parse(data));
+      onState("live");
     };
     opened.onclose = () => {
       if (socket === opened) lost();

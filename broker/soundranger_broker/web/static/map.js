@@ -1,20 +1,30 @@
 // The map: its base (tiles or a metric grid), its controls, what it shows at first, and the layers on it.
 
 import { element } from "./dom.js";
+import { CrowdLayer } from "./crowd-layer.js";
 import { EventLayer } from "./event-layer.js";
 import { metres } from "./format.js";
 import { gridIntervalM, MetricGrid } from "./grid.js";
 import { Links } from "./links.js";
 import { NodeLayer } from "./node-layer.js";
+import { Ranges } from "./ranges.js";
 import { ShotLayer } from "./shot-layer.js";
 
 // Kept free around the nodes and around a chosen event, in pixels: room for the labels, which stand on the right.
 const MARGINS = { paddingTopLeft: [40, 40], paddingBottomRight: [96, 60] };
+// The same on a map that is low, above a tall sheet on a phone.
+const LOW_MARGINS = { paddingTopLeft: [24, 20], paddingBottomRight: [72, 24] };
+const LOW_PX = 280;
 const CLOSEST_ZOOM = 18;
 // A chosen event is zoomed to until this much around it is in sight, and never less than its ellipse.
 const AROUND_M = 40;
 // From the bottom up; Leaflet's own panes for tiles and paths are at 200 and 400.
-const PANES = { grid: 150, links: 410, shots: 590, nodes: 600, events: 610 };
+const PANES = { grid: 150, crowd: 390, links: 410, shots: 590, nodes: 600, events: 610 };
+// The newest events are drawn one by one, so that they can pulse and change; the many older ones together.
+const ONE_BY_ONE = 150;
+const SHOTS = 300;
+// Above so many nodes in sight, their names would hide each other.
+const MOST_NAMES = 40;
 
 export class EventMap {
   constructor(container, onSelect) {
@@ -30,6 +40,8 @@ export class EventMap {
     this.grid = new MetricGrid().addTo(this.map);
     this.nodes = new NodeLayer(this.map, (name) => onSelect("node", name));
     this.events = new EventLayer(this.map, (id) => onSelect("event", id));
+    this.crowd = new CrowdLayer((id) => onSelect("event", id)).addTo(this.map);
+    this.ranges = new Ranges(this.map);
     this.shots = new ShotLayer(this.map);
     this.links = new Links(this.map);
     this.places = [];
@@ -42,15 +54,31 @@ export class EventMap {
     this._follow(container);
   }
 
-  show(picture, selection, nowMs) {
-    const event = selection.kind === "event" ? picture.events.get(selection.id) : undefined;
-    const node = selection.kind === "node" ? picture.nodes.get(selection.id) : undefined;
-    this.nodes.show([...picture.nodes.values()], event, node, nowMs);
-    this.events.show(picture, event, nowMs);
-    this.shots.show(picture, nowMs);
+  // Shows the nodes and `events`, newest first, and what is chosen: an event or a node.
+  // The true places of simulated shots are shown along with all events only.
+  show(picture, { events, isFiltered, event, node }, nowMs) {
+    const nodes = [...picture.nodes.values()];
+    this.nodes.show(nodes, event, node, nowMs);
+    this.events.show(events.slice(0, ONE_BY_ONE), event, nowMs);
+    this.crowd.show(events, ONE_BY_ONE, event, nowMs);
+    this.shots.show(isFiltered ? [] : picture.newestShots(SHOTS), nowMs);
     this.links.show(event, picture.nodes);
-    this._fitNewNodes([...picture.nodes.values()]);
+    this.ranges.show(event, picture.nodes);
+    this._fitNewNodes(nodes);
     this._bringIntoView(event ?? node ?? null);
+  }
+
+  // Returns west, south, east and north of what is in sight, degrees.
+  box() {
+    const bounds = this.map.getBounds();
+    const isWholeWorld = bounds.getEast() - bounds.getWest() >= 360;
+    const [west, east] = isWholeWorld ? [-180, 180] : [bounds.getWest(), bounds.getEast()].map(wrapped);
+    return [west, Math.max(-90, bounds.getSouth()), east, Math.min(90, bounds.getNorth())];
+  }
+
+  fitBox([west, south, east, north]) {
+    const corners = [[south, west], [north, east < west ? east + 360 : east]];
+    this._afterZoom(() => this.map.fitBounds(corners, { animate: false }));
   }
 
   // Shows map tiles above the grid; where a tile fails, the grid stays in sight.
@@ -70,12 +98,13 @@ export class EventMap {
   // The grid takes its colours from the style sheet.
   recolour() {
     this.grid.redraw();
+    this.crowd.redraw();
   }
 
   fit() {
     this.movedByHand = false;
     if (this.places.length === 0) return;
-    this._quietly(() => this.map.fitBounds(this.places, { ...MARGINS, maxZoom: CLOSEST_ZOOM, animate: false }));
+    this._quietly(() => this.map.fitBounds(this.places, { ...this._margins(), maxZoom: CLOSEST_ZOOM, animate: false }));
   }
 
   zoomTo(message) {
@@ -95,6 +124,7 @@ export class EventMap {
     }
     if (!this.movedByHand) this.fit();
     this._measure();
+    this._thinNames();
   }
 
   _bringIntoView(chosen) {
@@ -104,7 +134,11 @@ export class EventMap {
   }
 
   _panToFocus() {
-    this._quietly(() => this.map.panInside([this.focus.lat, this.focus.lon], { ...MARGINS, animate: false }));
+    this._quietly(() => this.map.panInside([this.focus.lat, this.focus.lon], { ...this._margins(), animate: false }));
+  }
+
+  _margins() {
+    return this.map.getSize().y < LOW_PX ? LOW_MARGINS : MARGINS;
   }
 
   // Moves the map without taking it for a move by hand.
@@ -133,6 +167,7 @@ export class EventMap {
       this.zooming = false;
       this._measure();
     });
+    this.map.on("moveend", () => this._thinNames());
     new ResizeObserver(() => {
       this._quietly(() => this.map.invalidateSize({ animate: false }));
       if (!this.movedByHand) this.fit();
@@ -143,6 +178,12 @@ export class EventMap {
   _measure() {
     const interval = gridIntervalM(this.grid.origin.lat, Math.round(this.map.getZoom()));
     this.gridLabel.textContent = `grid ${metres(interval)}`;
+  }
+
+  _thinNames() {
+    const bounds = this.map.getBounds();
+    const inSight = this.places.filter((place) => bounds.contains(place)).length;
+    this.map.getContainer().classList.toggle("is-crowded", inSight > MOST_NAMES);
   }
 
   _addControls() {
@@ -170,3 +211,5 @@ export class EventMap {
     control.addTo(this.map);
   }
 }
+
+const wrapped = (lon) => L.Util.wrapNum(lon, [-180, 180], true);

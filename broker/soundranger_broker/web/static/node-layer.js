@@ -18,17 +18,10 @@ export class NodeLayer {
       nodes,
       (node) => node.node,
       (node) => this._draw(node),
-      (drawing, node) => {
-        const state = health(node, nowMs);
-        if (drawing.state !== state) {
-          drawing.state = state;
-          drawing.sign.replaceChildren(nodeSign(state));
-          drawing.button.setAttribute("aria-label", `Node ${node.node}, ${state}`);
-        }
-        drawing.button.dataset.silent = Boolean(chosenEvent?.silent.includes(node.node));
-        drawing.button.dataset.chosen = node === chosenNode;
-        drawing.marker.setLatLng([node.lat, node.lon]);
-      },
+      (drawing, node) => update(drawing, node, health(node, nowMs), {
+        silent: Boolean(chosenEvent?.silent?.includes(node.node)),
+        chosen: node === chosenNode,
+      }),
       (drawing) => drawing.marker.remove(),
     );
   }
@@ -40,5 +33,23 @@ export class NodeLayer {
     L.DomEvent.disableClickPropagation(button);
     button.addEventListener("click", () => this.onSelect(node.node));
     return { marker: addSign(this.map, "nodes", node, button, { interactive: true }), button, sign, state: null };
+  }
+}
+
+// Touches only what has changed: there may be hundreds of nodes, and this runs whenever one of them speaks.
+function update(drawing, node, state, { silent, chosen }) {
+  if (drawing.state !== state) {
+    drawing.state = state;
+    drawing.sign.replaceChildren(nodeSign(state));
+    drawing.button.setAttribute("aria-label", `Node ${node.node}, ${state}`);
+  }
+  if (drawing.silent !== silent || drawing.chosen !== chosen) {
+    Object.assign(drawing, { silent, chosen });
+    drawing.button.dataset.silent = silent;
+    drawing.button.dataset.chosen = chosen;
+  }
+  if (drawing.lat !== node.lat || drawing.lon !== node.lon) {
+    Object.assign(drawing, { lat: node.lat, lon: node.lon });
+    drawing.marker.setLatLng([node.lat, node.lon]);
   }
 }

@@ -3,18 +3,16 @@
 import { addSign, faded, keep } from "./marker.js";
 import { shotSign } from "./signs.js";
 
-const SHOWN = 300;
-
 export class ShotLayer {
   constructor(map) {
     this.map = map;
     this.drawings = new Map();
   }
 
-  show(picture, nowMs) {
+  show(shots, nowMs) {
     keep(
       this.drawings,
-      picture.newestShots(SHOWN),
+      shots,
       (shot) => shot.id,
       (shot) => {
         const sign = shotSign();

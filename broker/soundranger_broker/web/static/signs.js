@@ -30,7 +30,7 @@ export function markEvent(sign, event) {
   sign.dataset.sure = sureness(event.probability);
 }
 
-function sureness(probability) {
+export function sureness(probability) {
   if (probability >= 0.9) return "high";
   return probability >= 0.5 ? "middle" : "low";
 }
