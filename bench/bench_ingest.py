@@ -115,9 +115,9 @@ def chance(rng: np.random.Generator, rate_hz: float, seconds: float) -> Iterator
         yield some
 
 
-def whole(folder: Path, rate_hz: float, seconds: float) -> str:
+def whole(folder: Path, database: str | None, rate_hz: float, seconds: float) -> str:
     """Return a line of the table: what is acked a second, and the API's waiting times."""
-    centre = Whole(folder)
+    centre = Whole(folder, database)
     centre.start()
     acks = Acks(centre.mqtt_port)
     asking = [Asking(f"{centre.address}/api/1/events?limit=100"), Asking(f"{centre.address}/")]
@@ -135,13 +135,14 @@ def whole(folder: Path, rate_hz: float, seconds: float) -> str:
     centre.end()
     waits_ms = [1e3 * float(np.percentile(one.waited_s, 99)) for one in asking]
     rate = acks.count / (acks.last_s - began_s)
-    return f"| {rate_hz:.0f} | {sent} | {acks.count} | {rate:.0f} | {waits_ms[0]:.0f} | {waits_ms[1]:.0f} |"
+    kind = "SQLite" if database is None else "PostgreSQL"
+    return f"| {kind} | {rate_hz:.0f} | {sent} | {acks.count} | {rate:.0f} | {waits_ms[0]:.0f} | {waits_ms[1]:.0f} |"
 
 
 def main() -> None:
     """Print two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--database", help="URL of an empty PostgreSQL, for the first table")
+    parser.add_argument("--database", help="URL of a PostgreSQL that may be filled")
     parser.add_argument("--rates", default="500,2000", help="detections a second, for the second table")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long the nodes report, at each rate")
     options = parser.parse_args()
@@ -150,13 +151,12 @@ def main() -> None:
         print("| store alone | committed a second |\n|---|---|")
         for where in filter(None, (str(Path(folder) / "alone.db"), options.database)):
             print(f"| {'PostgreSQL' if '://' in where else 'SQLite'} | {store_alone(where):.0f} |", flush=True)
-        print(
-            "\n| sent a second | sent | acked | acked a second | API p99 ms | page p99 ms |\n|---|---|---|---|---|---|"
-        )
-        for rate_hz in map(float, options.rates.split(",")):
-            inside = Path(folder) / f"{rate_hz:.0f}"
-            inside.mkdir()
-            print(whole(inside, rate_hz, options.seconds), flush=True)
+        print("\n| store | sent a second | sent | acked | acked a second | API p99 ms | page p99 ms |")
+        print("|---|---|---|---|---|---|---|")
+        for database in [None, options.database] if options.database else [None]:
+            for rate_hz in map(float, options.rates.split(",")):
+                with tempfile.TemporaryDirectory(dir=folder) as inside:
+                    print(whole(Path(inside), database, rate_hz, options.seconds), flush=True)
 
 
 if __name__ == "__main__":

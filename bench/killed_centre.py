@@ -121,15 +121,15 @@ class Town:
 class Whole:
     """The centre with all that it starts, as one thing that can be killed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database = folder / "centre.db"
+    def __init__(self, folder: Path, database: str | None = None) -> None:
+        self.database = database or str(folder / "centre.db")
         self.mqtt_port, self._port = free_port(), free_port()
         self._log = (folder / "log").open("ab")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Return once the page answers."""
-        options = ["--database", str(self.database), "--mqtt-port", str(self.mqtt_port), "--port", str(self._port)]
+        options = ["--database", self.database, "--mqtt-port", str(self.mqtt_port), "--port", str(self._port)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "soundranger_broker", "run", *options],
             stdout=self._log, stderr=self._log, start_new_session=True,
@@ -199,9 +199,9 @@ def main() -> None:
     sys.exit(int(any(found[name] for name in wrong)))
 
 
-def counted(database: Path, town: Town) -> dict[str, int]:
+def counted(database: str, town: Town) -> dict[str, int]:
     """Return what is there of what the nodes sent, and what is wrong."""
-    store = Store.open(str(database), create=False)
+    store = Store.open(database, create=False)
     with store.engine.begin() as connection:
         stored = {one.id for one in reading.reports_received_since(connection, 0)}
         finals = [one.event for one in reading.all_events(connection, Wanted(statuses=["final"]))]

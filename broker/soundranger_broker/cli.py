@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import track
 
-from soundranger_broker.evidence import commands
+from soundranger_broker.evidence import commands as evidence_commands
 from soundranger_broker.mqtt import Address, EmbeddedBroker, OwnBroker, SpawnedMosquitto
 from soundranger_broker.storage import commands as storage_commands
 from soundranger_broker.storage.commands import Database, default_database
@@ -62,7 +62,7 @@ Mqtt = Annotated[
 ]
 
 
-commands.register(app)
+evidence_commands.register(app)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -29,6 +29,9 @@ from soundranger_broker.storage.chain import Head, hash_of, sha256
 from soundranger_broker.storage.store import Store
 from soundranger_node.messages import DETECTION
 from soundranger_node.signing import sign
+
+if TYPE_CHECKING:
+    from tests.conftest import Postgres
 
 Files = dict[str, bytes]
 Doctor = Callable[[Files], None]
@@ -387,6 +390,16 @@ def test_a_bundle_of_long_ago_leaves_out_what_the_log_says_of_others_and_nothing
     files["log.jsonl"] = b"".join(lines[:5] + lines[6:])
     manifest_anew(files)
     assert any("which was there when the bundle was made, is missing" in problem for problem in found(checked(files)))
+    store.close()
+
+
+@pytest.mark.slow
+def test_a_bundle_out_of_postgresql_holds_too(tmp_path: Path, postgres: "Postgres") -> None:
+    store = Store.open(postgres.database())
+    kept = keep_a_bang(store, Town())
+    path = tmp_path / "bundle.zip"
+    path.write_bytes(bundle(store, kept.event.id, MADE_NS))
+    assert found(verify(path, store.head())) == []
     store.close()
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI, Response
 
 from soundranger_broker.storage.store import Store
 from soundranger_broker.web.answers import JSON, described
+from soundranger_broker.web.api_bundle import bundle_router
 from soundranger_broker.web.api_events import events_router
 from soundranger_broker.web.api_export import export_router
 from soundranger_broker.web.api_incidents import incidents_router
@@ -23,6 +24,7 @@ def add_api(app: FastAPI, hub: Hub, store: Store, now_ns: Callable[[], int]) -> 
     api = APIRouter(prefix=PREFIX, generate_unique_id_function=lambda route: route.name)
     for router in (
         events_router(store, hub, now_ns),
+        bundle_router(store, now_ns),
         incidents_router(store),
         nodes_router(store, now_ns),
         log_router(store),
