@@ -193,12 +193,13 @@ def test_events_are_found_by_time_place_certainty_and_review(store: Store) -> No
         keep_event(
             store, an_event(f"event-{hour}", 0, NOW_NS + hour * HOUR_NS, lon=179.0 + hour / 2 - 360 * (hour > 2))
         )
-    keep_event(store, an_event("doubtful", 0, NOW_NS - HOUR_NS, probability=0.6))
+    keep_event(store, an_event("doubtful", 0, NOW_NS - HOUR_NS, probability=0.6, label="firework"))
     store.review("event-3", "gunshot", "Ann", "clear", NOW_NS)
 
     assert events(store, Wanted(since_ns=NOW_NS + HOUR_NS, until_ns=NOW_NS + 3 * HOUR_NS)) == ["event-2", "event-1"]
     assert events(store, Wanted(least_probability=0.7, until_ns=NOW_NS + HOUR_NS)) == ["event-0"]
     assert events(store, Wanted(verdicts=["gunshot"])) == ["event-3"]
+    assert events(store, Wanted(label="firework")) == ["doubtful"]
     assert len(events(store, Wanted(verdicts=["none"]))) == 6
     assert events(store, Wanted(box=(179.9, 48.0, -179.4, 49.0))) == ["event-3", "event-2"]
     assert events(store, Wanted(box=(11.0, 48.0, 12.0, 49.0))) == ["doubtful"]

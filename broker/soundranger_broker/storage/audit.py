@@ -145,8 +145,8 @@ def _newest(connection: Connection) -> Iterator[str]:
 
 def _searched_by_its_contents(row: Any) -> bool:
     event = EVENT.decode(row.payload.encode())
-    held = (event.id, event.revision, event.status, event.time_ns, event.lat, event.lon, event.probability)
-    return held == (row.id, row.revision, row.status, row.time_ns, row.lat, row.lon, row.probability)
+    held = (event.id, event.revision, event.status, event.time_ns, event.lat, event.lon, event.probability, event.label)
+    return held == (row.id, row.revision, row.status, row.time_ns, row.lat, row.lon, row.probability, row.label)
 
 
 def _reviews(connection: Connection, account: Account) -> Iterator[str]:

@@ -48,6 +48,7 @@ class Wanted:
     least_probability: float | None = None
     statuses: Sequence[EventStatus] = ()
     verdicts: Sequence[Verdict | Literal["none"]] = ()
+    label: str | None = None
     incident: str | None = None
 
 
@@ -252,6 +253,8 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
         said = [verdict for verdict in wanted.verdicts if verdict != "none"]
         unsaid = EVENTS.c.verdict.is_(None) if "none" in wanted.verdicts else sa.false()
         conditions.append(EVENTS.c.verdict.in_(said) | unsaid)
+    if wanted.label is not None:
+        conditions.append(EVENTS.c.label == wanted.label)
     if wanted.incident is not None:
         conditions.append(EVENTS.c.incident == wanted.incident)
     return conditions

@@ -255,6 +255,7 @@ def _keep_event(connection: Connection, event: Event, told_ns: int) -> bool:
         "lon": event.lon,
         "probability": event.probability,
         "semi_major_m": event.ellipse95.semi_major_m,
+        "label": event.label,
         "payload": payload,
     }
     if known is None:

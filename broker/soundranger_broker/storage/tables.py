@@ -35,6 +35,7 @@ EVENTS: Final = Table(
     Column("lon", Float(53), nullable=False),
     Column("probability", Float(53), nullable=False),
     Column("semi_major_m", Float(53), nullable=False),
+    Column("label", String(256)),
     Column("incident", String(160)),
     Column("verdict", String(16)),
     Column("note", Text),

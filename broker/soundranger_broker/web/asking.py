@@ -24,7 +24,7 @@ BOX: Final = f"^{_LON},{_LAT},{_LON},{_LAT}$"
 # A time in nanoseconds and an id: where the page before ended.
 CURSOR: Final = r"^[1-8]?[0-9]{1,18}~[A-Za-z0-9._:-]{1,128}$"
 # One line in which there is something to see, and any text; without control characters, which databases refuse.
-REVIEWER: Final = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+LINE: Final = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 NOTE: Final = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
 
 
@@ -92,6 +92,12 @@ Verdicts = Annotated[
     _one_of(*get_args(Said)),
     Query(description="Any of these; none is for events that nobody has reviewed."),
 ]
+Label = Annotated[
+    str | None,
+    AfterValidator(_of_form(LINE, "is not one line of text")),
+    WithJsonSchema({"type": "string", "pattern": LINE}),
+    Query(description="What the machine took it for."),
+]
 PartOf = Annotated[str | None, _NAMED, _NAME, Query(description="Part of this incident.")]
 EventName = Annotated[str, _NAMED, _NAME, Path(description="The id of an event.")]
 IncidentName = Annotated[str, _NAMED, _NAME, Path(description="The id of an incident.")]
@@ -112,8 +118,8 @@ class Judgement(BaseModel):
     verdict: Verdict | None
     reviewer: Annotated[
         str,
-        Field(min_length=1, max_length=128, json_schema_extra={"pattern": REVIEWER}),
-        AfterValidator(_of_form(REVIEWER, "is not one line of text")),
+        Field(min_length=1, max_length=128, json_schema_extra={"pattern": LINE}),
+        AfterValidator(_of_form(LINE, "is not one line of text")),
     ]
     note: Annotated[
         str,
@@ -129,6 +135,7 @@ def wanted(
     least_probability: Likely = None,
     status: Statuses = None,
     verdict: Verdicts = None,
+    label: Label = None,
     incident: PartOf = None,
 ) -> Wanted:
     """Return which events a request asks for."""
@@ -139,6 +146,7 @@ def wanted(
         least_probability=least_probability,
         statuses=status or (),
         verdicts=verdict or (),
+        label=label,
         incident=incident,
     )
 

@@ -33,6 +33,7 @@ export class SearchForm {
     this.certainty = choice(CERTAINTIES);
     this.verdict = choice(VERDICTS);
     this.status = choice(STATUSES);
+    this.label = element("input", { type: "text", maxlength: 256, placeholder: "any" });
     this.here = element("input", { type: "checkbox" });
     this.element = element(
       "form",
@@ -43,6 +44,7 @@ export class SearchForm {
       labelled("Review", this.verdict),
       element("label", { class: "check" }, this.here, element("span", {}, "Only what the map shows")),
       labelled("Status", this.status),
+      labelled("Label", this.label),
       element("button", { type: "submit", class: "primary" }, "Search"),
     );
   }
@@ -55,6 +57,7 @@ export class SearchForm {
     this.certainty.value = asked.get("least_probability") ?? "";
     this.verdict.value = asked.get("verdict") ?? "";
     this.status.value = asked.get("status") ?? "";
+    this.label.value = asked.get("label") ?? "";
     this.here.checked = asked.has("bbox");
   }
 
@@ -66,6 +69,7 @@ export class SearchForm {
       least_probability: this.certainty.value,
       verdict: this.verdict.value,
       status: this.status.value,
+      label: this.label.value.trim(),
       bbox: this.here.checked ? this.box().map((degrees) => degrees.toFixed(BOX_DECIMALS)).join() : "",
     };
     onSearch(String(new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== ""))));

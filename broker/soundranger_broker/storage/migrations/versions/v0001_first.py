@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("lon", sa.Float(53), nullable=False),
         sa.Column("probability", sa.Float(53), nullable=False),
         sa.Column("semi_major_m", sa.Float(53), nullable=False),
+        sa.Column("label", sa.String(256)),
         sa.Column("incident", sa.String(160)),
         sa.Column("verdict", sa.String(16)),
         sa.Column("note", sa.Text),
