@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import track
 
+from soundranger_broker.compiling import compile_numerics
 from soundranger_broker.evidence import commands as evidence_commands
 from soundranger_broker.mqtt import Address, EmbeddedBroker, OwnBroker, SpawnedMosquitto
 from soundranger_broker.storage import commands as storage_commands
@@ -111,7 +112,7 @@ def demo(
 
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     settings = DemoSettings(seed, nodes, duration, host, None if as_json else port)
-    _warm_up()
+    compile_numerics(_messages.print)
     if as_json:
         with _stop_signals() as stopped:
             totals = run_demo(settings, lambda _page, _town: None, terminal.print_final_json, stopped)
@@ -215,7 +216,7 @@ def locate(
     from soundranger_broker.locator import locate_all  # noqa: PLC0415 - the numerics take a second to import
 
     lines = _read_lines(detections)
-    _warm_up()
+    compile_numerics(_messages.print)
     progress = track(lines, "locating", console=_messages, transient=True, disable=not _messages.is_terminal)
     events, ingest = locate_all(progress, time.time_ns())
     _write_events(events, out)
@@ -238,7 +239,7 @@ def replay(
     """Replay recordings as virtual nodes through MQTT, and locate what they hear as it comes."""
     from soundranger_broker.replay import ReplaySettings, run_replay  # noqa: PLC0415 - the numerics take a second
 
-    _warm_up()
+    compile_numerics(_messages.print)
     settings = ReplaySettings(recordings, speed, as_recorded, host, port)
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(_broker(mqtt, 0))
@@ -293,19 +294,6 @@ def _stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _warm_up() -> None:
-    """Compile the numerics where that was not done yet, saying so where it takes long."""
-    from soundranger_broker.warm import warm_up  # noqa: PLC0415 - importing numba takes a second
-
-    started = threading.Timer(3.0, _messages.print, ["compiling the locator (once; up to a minute) ..."])
-    started.daemon = True
-    started.start()
-    try:
-        warm_up()
-    finally:
-        started.cancel()
 
 
 def _read_lines(path: Path) -> list[bytes]:

@@ -569,6 +569,8 @@ def test_a_phone_has_room_for_every_view(phone: Visit, past: Past, view: str) ->
     expect(phone.page.locator("h2")).to_be_visible()
     phone.page.wait_for_timeout(500)
     assert phone.overflow_px() == 0
+    # Only the panel scrolls.
+    assert phone.page.evaluate("document.documentElement.scrollHeight - innerHeight") <= 0
     for target in phone.page.locator("a:visible, button:visible, summary, input:visible, select:visible").all():
         box = target.bounding_box()
         assert box is not None

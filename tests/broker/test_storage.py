@@ -475,3 +475,21 @@ def test_a_chain_holds_until_anything_in_it_changes(said: list[tuple[int, str, s
         old = getattr(chain[index], name)
         chain[index] = msgspec.structs.replace(chain[index], **{name: old + 1 if isinstance(old, int) else old + "x"})
         assert list(broken(chain))
+
+
+def test_the_log_notes_the_key_of_a_node_and_when_it_is_another_one(store: Store) -> None:
+    for second, key in enumerate(("one", "one", "two", "two")):
+        status = msgspec.structs.replace(a_status("node-00", second), public_key=key)
+        store.keep(Batch(statuses=[(NOW_NS + second, status)]))
+    with store.engine.begin() as connection:
+        assert [one.body for one in reading.entries(connection, ["node-00"])] == [
+            '{"public_key":"one"}', '{"public_key":"two"}',
+        ]  # fmt: skip
+    assert problems(store) == []
+
+
+def test_an_entry_without_its_body_holds_in_the_chain_all_the_same() -> None:
+    first = entry_after(Head(), 1, "review", "event-1", {"note": "no"})
+    second = entry_after(Head(1, first.hash), 2, "review", "event-1", {"note": "yes"})
+    assert list(broken([first.without_body(), second])) == []
+    assert list(broken([msgspec.structs.replace(first.without_body(), body="{}"), second]))

@@ -100,6 +100,11 @@ def log_anew(files: Files) -> None:
     }
     previous = entries[0]["previous"]
     for one in entries:
+        if "withheld" in one:
+            one["previous"] = previous
+            one["hash"] = hash_of(one["seq"], one["time_ns"], one["kind"], one["subject"], one["withheld"], previous)
+            previous = one["hash"]
+            continue
         body = json.loads(one["body"])
         if one["kind"] == "event" and one["subject"] == event["id"]:
             body["sha256"] = sha256(told[body["revision"]])
@@ -112,7 +117,8 @@ def log_anew(files: Files) -> None:
             body["files"] = {name: covered[name] for name in covered if name not in {"log.jsonl", MANIFEST}}
         one["body"] = json.dumps(body, sort_keys=True, separators=(",", ":"))
         one["previous"] = previous
-        one["hash"] = hash_of(one["seq"], one["time_ns"], one["kind"], one["subject"], one["body"], previous)
+        content = sha256(one["body"])
+        one["hash"] = hash_of(one["seq"], one["time_ns"], one["kind"], one["subject"], content, previous)
         previous = one["hash"]
     files["log.jsonl"] = b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in entries)
     manifest = json.loads(files[MANIFEST]) | {"head_hash": previous}
@@ -304,10 +310,10 @@ DOCTORED: list[tuple[Doctor, str, str]] = [
     (edited_review, "review.json", "review.json holds another review than was logged last"),
     (edited_settings, "settings.json", "settings.json was changed after entry"),
     (dropped_revision, "revisions.jsonl", "Revision 0 of event 20260101-000000-b495f9 is in the log and was left out"),
-    (edited_log, "log.jsonl", "log.jsonl does not hold: Entry 14 (review of 20260101-000000-b495f9) was changed"),
+    (edited_log, "log.jsonl", "log.jsonl does not hold: Entry 23 (review of 20260101-000000-b495f9) was changed"),
     (cut_log, "log.jsonl", "log.jsonl does not end with the entry on the making of this bundle"),
-    (log_out_of_order, "log.jsonl", "log.jsonl does not hold: Entry 4 is missing"),
-    (hole_in_the_log, "log.jsonl", "log.jsonl does not hold: Entry 6 is missing"),
+    (log_out_of_order, "log.jsonl", "log.jsonl does not hold: Entry 13 is missing"),
+    (hole_in_the_log, "log.jsonl", "log.jsonl does not hold: Entry 15 is missing"),
     (unreadable_line, "detections.jsonl", "detections.jsonl, line 1, cannot be read"),
     (no_event, "event.json", "event.json cannot be read"),
 ]
@@ -365,7 +371,7 @@ def test_a_detection_that_another_key_signed_is_found(true: Files) -> None:
 def test_a_noted_entry_that_the_bundle_does_not_reach_is_said(true: Files) -> None:
     (problem,) = found(checked(true, Head(1, "0" * 64)))
     assert problem == (
-        "log.jsonl cannot be compared with the noted entry 1: the log in the bundle is from entry 2 to 15."
+        "log.jsonl cannot be compared with the noted entry 1: the log in the bundle is from entry 11 to 24."
     )
 
 
@@ -562,3 +568,26 @@ def test_the_commands_make_a_bundle_and_check_it(tmp_path: Path) -> None:
         done = command(*arguments)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_was_logged_of_others_is_in_the_bundle_as_a_hash_only(kept: Kept, tmp_path: Path) -> None:
+    kept.store.log("review", "another-event", {"note": "my neighbour's garden"}, MADE_NS)
+    path = tmp_path / "later.zip"
+    path.write_bytes(bundle(kept.store, kept.event.id, MADE_NS))
+    files = unpack(path)
+    assert b"neighbour" not in files["log.jsonl"]
+    assert b"another-event" in files["log.jsonl"]
+    assert found(checked(files)) == []
+
+
+def test_an_entry_about_the_event_whose_contents_were_left_out_is_named(true: Files) -> None:
+    lines = [json.loads(line) for line in true["log.jsonl"].splitlines()]
+    place = next(place for place, one in enumerate(lines) if one["kind"] == "review")
+    lines[place] |= {"body": "", "withheld": sha256(lines[place]["body"])}
+    true["log.jsonl"] = b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in lines)
+    assert any(
+        problem.startswith(
+            f"log.jsonl holds entry {lines[place]['seq']}, which is about the event, without its contents"
+        )
+        for problem in found(checked(true))
+    )

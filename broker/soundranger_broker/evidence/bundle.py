@@ -47,6 +47,8 @@ from soundranger_node import __version__
 from soundranger_node.errors import InputError
 from soundranger_node.messages import DETECTION, EVENT
 
+# Entries of these kinds are shown whole; of what else is about others, only the hash is the reader's business.
+SHOWN_KINDS: Final = {"retention", "settings"}
 # How often a bundle is begun anew because more became known of its event meanwhile.
 ATTEMPTS: Final = 5
 # As many entries of the log, some MB, go into a bundle to show that they hold together; of an event of long ago, only
@@ -114,8 +116,12 @@ def _log(store: Store, material: Material, last: Entry) -> list[Entry]:
     if _only(material, last.seq - 1):
         return [*material.log, last]
     first = min((one.seq for one in material.log), default=last.seq)
+    own = {one.seq for one in [*material.log, last]}
     with store.engine.begin() as connection:
-        return list(entries_between(connection, first, last.seq))
+        return [
+            one if one.seq in own or one.kind in SHOWN_KINDS else one.without_body()
+            for one in entries_between(connection, first, last.seq)
+        ]
 
 
 def _files(material: Material) -> dict[str, bytes]:

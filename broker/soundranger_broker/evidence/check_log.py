@@ -9,11 +9,11 @@ import msgspec
 from soundranger_broker.evidence.contents import LOG, REVIEW, SETTINGS, ReviewFile, export_of
 from soundranger_broker.evidence.finding import Finding
 from soundranger_broker.evidence.parts import UNREADABLE, Parts
-from soundranger_broker.storage.chain import Entry, Head, broken, hash_of, sha256
+from soundranger_broker.storage.chain import Entry, Head, broken, sha256
 from soundranger_node.messages import EVENT
 
-# What retention takes away, by the subject of its entries.
-Kept = tuple[str, str]
+# The SHA-256 of a clip, when its sound begins, and its sample rate.
+LoggedClip = tuple[str, int, int]
 
 
 @dataclass
@@ -23,7 +23,7 @@ class _Account:
     event: str
     revisions: dict[int, tuple[str, int]] = field(default_factory=dict)
     detections: dict[str, tuple[str, int]] = field(default_factory=dict)
-    clips: dict[str, tuple[str, int]] = field(default_factory=dict)
+    clips: dict[str, tuple[LoggedClip, int]] = field(default_factory=dict)
     review: ReviewFile = field(default_factory=ReviewFile)
     forgotten_ns: dict[str, int] = field(default_factory=dict)
 
@@ -35,7 +35,7 @@ class _Account:
                 case "event" if entry.subject == self.event:
                     self._event(entry, body)
                 case "clip":
-                    self.clips.setdefault(entry.subject, (str(body["sha256"]), entry.time_ns))
+                    self.clips.setdefault(entry.subject, (_clip(body), entry.time_ns))
                 case "review" if entry.subject == self.event:
                     self.review = ReviewFile(body["verdict"], body["reviewer"], body["note"], entry.time_ns)
                 case "retention":
@@ -54,6 +54,10 @@ class _Account:
         return time_ns < self.forgotten_ns.get(kind, 0)
 
 
+def _clip(body: Mapping[str, Any]) -> LoggedClip:
+    return str(body["sha256"]), int(body["start_ns"]), int(body["sample_rate_hz"])
+
+
 def check_log(files: Mapping[str, bytes], parts: Parts, noted: Head | None) -> Iterator[Finding]:
     """Yield what is wrong with the log, and what of the bundle is not as it was logged.
 
@@ -68,18 +72,28 @@ def check_log(files: Mapping[str, bytes], parts: Parts, noted: Head | None) -> I
             yield Finding("log", LOG, f"does not hold: {sentence.removesuffix('.')}")
     yield from _noted(entries, noted)
     for one in parts.settings.logged if parts.settings else []:
-        if hash_of(one.seq, one.time_ns, one.kind, one.subject, one.body, one.previous) != one.hash:
+        if not one.is_whole():
             yield Finding("log", SETTINGS, f"holds entry {one.seq} of the log, which was changed after it was written")
     if parts.event is None:
         return
     account = _Account(parts.event.id)
     for entry in entries:
         account.take(entry)
+    yield from _withheld(parts, entries)
     yield from _revisions(parts, account)
     yield from _detections(parts, account)
     yield from _clips(files, parts, account)
     if parts.review is not None and parts.review != account.review:
         yield Finding("log", REVIEW, "holds another review than was logged last")
+
+
+def _withheld(parts: Parts, entries: Sequence[Entry]) -> Iterator[Finding]:
+    """Yield the entries about the event itself of which the contents were left out: they are its reader's business."""
+    event = parts.event
+    own = {event.id, *(f"{one.node}/{one.detection}" for one in event.arrivals)} if event else set()
+    for entry in entries:
+        if entry.withheld is not None and (entry.subject in own or entry.kind == "retention"):
+            yield Finding("log", LOG, f"holds entry {entry.seq}, which is about the event, without its contents")
 
 
 def _only(entries: Sequence[Entry]) -> list[int]:
@@ -145,16 +159,24 @@ def _detections(parts: Parts, account: _Account) -> Iterator[Finding]:
 
 
 def _clips(files: Mapping[str, bytes], parts: Parts, account: _Account) -> Iterator[Finding]:
-    held = {f"{one.node}/{one.header.detection}": sha256(files.get(one.file, b"")) for one in parts.clips}
+    held = {
+        f"{one.node}/{one.header.detection}": (
+            sha256(files.get(one.file, b"")),
+            one.header.start_ns,
+            one.header.sample_rate_hz,
+        )
+        for one in parts.clips
+    }
+    nothing = ("", 0, 0)
     own = {f"{one.node}/{one.detection}" for one in parts.event.arrivals} if parts.event else set()
     for name in sorted((account.clips.keys() & own) | held.keys()):
         node, _, detection = name.partition("/")
-        logged, time_ns = account.clips.get(name, ("", 0))
+        logged, time_ns = account.clips.get(name, (nothing, 0))
         subject = f"The clip of detection {detection} of node {node}"
         if name not in held:
             if not account.may_be_gone("clips", time_ns):
                 yield Finding("log", subject, "is in the log and was left out of the bundle")
-        elif not logged:
+        elif logged == nothing:
             yield Finding("log", subject, "is in the bundle and not in the log")
         elif held[name] != logged:
             yield Finding("log", subject, "is not the sound that was logged: it was changed or exchanged")

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from soundranger_broker.compiling import compile_numerics
 from soundranger_broker.storage.commands import Database, default_database, parse_head
 from soundranger_node.errors import InputError
 
@@ -68,7 +68,7 @@ def verify_command(
     from soundranger_broker.evidence.sentences import sentences  # noqa: PLC0415 - the numerics take a second to import
     from soundranger_broker.evidence.verify import verify  # noqa: PLC0415
 
-    _warm_up()
+    compile_numerics(_say)
     outcome = verify(bundle, None if head is None else parse_head(head))
     if as_json:
         typer.echo(msgspec.json.encode(outcome).decode())
@@ -99,7 +99,7 @@ def examine_command(
     listened = listen(shown, _say)
     if not listened:
         raise InputError(str(folder), "holds no recording that can be listened to", "see the lines above")
-    _warm_up()
+    compile_numerics(_say)
     with _messages.status("locating") if _messages.is_terminal else contextlib.nullcontext():
         cases = examine(listened, folder.resolve().name)
     page = write(out, listened, cases, folder.resolve().name)
@@ -108,16 +108,3 @@ def examine_command(
 
 def _say(text: str) -> None:
     _messages.print(text, markup=False, soft_wrap=True)
-
-
-def _warm_up() -> None:
-    """Compile the numerics where that was not done yet, saying so where it takes long."""
-    from soundranger_broker.warm import warm_up  # noqa: PLC0415 - importing numba takes a second
-
-    started = threading.Timer(3.0, _say, ["compiling the locator (once; up to a minute) ..."])
-    started.daemon = True
-    started.start()
-    try:
-        warm_up()
-    finally:
-        started.cancel()

@@ -15,8 +15,11 @@ import msgspec
 FIRST_PREVIOUS: Final = "0" * 64
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of the log; `body` is JSON, its keys sorted."""
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of the log; `body` is JSON, its keys sorted.
+
+    Where the body is nobody's business it is left out, and `withheld` is its SHA-256: the chain holds all the same.
+    """
 
     seq: int
     time_ns: int
@@ -25,6 +28,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     body: str
     previous: str
     hash: str
+    withheld: str | None = None
+
+    def is_whole(self) -> bool:
+        """Say whether the hash is that of what the entry holds."""
+        if self.withheld is not None and self.body:
+            return False
+        content = sha256(self.body) if self.withheld is None else self.withheld
+        return self.hash == hash_of(self.seq, self.time_ns, self.kind, self.subject, content, self.previous)
+
+    def without_body(self) -> "Entry":
+        """Return the entry without its body."""
+        return msgspec.structs.replace(self, body="", withheld=self.withheld or sha256(self.body))
 
 
 @dataclass(frozen=True)
@@ -58,13 +73,13 @@ def entry_after(head: Head, time_ns: int, kind: str, subject: str, body: object)
         subject=subject,
         body=text,
         previous=head.hash,
-        hash=hash_of(seq, time_ns, kind, subject, text, head.hash),
+        hash=hash_of(seq, time_ns, kind, subject, sha256(text), head.hash),
     )
 
 
-def hash_of(seq: int, time_ns: int, kind: str, subject: str, body: str, previous: str) -> str:
+def hash_of(seq: int, time_ns: int, kind: str, subject: str, body_sha256: str, previous: str) -> str:
     """Return the hash of an entry: SHA-256 of the JSON array of all that it holds, the hash before it included."""
-    return sha256(msgspec.json.encode([seq, time_ns, kind, subject, body, previous]))
+    return sha256(msgspec.json.encode([seq, time_ns, kind, subject, body_sha256, previous]))
 
 
 def broken(entries: Iterable[Entry], start: Head | None = None) -> Iterator[str]:
@@ -75,7 +90,6 @@ def broken(entries: Iterable[Entry], start: Head | None = None) -> Iterator[str]
             yield f"Entry {head.seq + 1} is missing, or the entries up to {entry.seq - 1} are."
         elif entry.previous != head.hash:
             yield f"Entry {entry.seq} does not follow entry {head.seq}: one of them was exchanged."
-        stated = hash_of(entry.seq, entry.time_ns, entry.kind, entry.subject, entry.body, entry.previous)
-        if stated != entry.hash:
+        if not entry.is_whole():
             yield f"Entry {entry.seq} ({entry.kind} of {entry.subject}) was changed after it was written."
         head = Head(entry.seq, entry.hash)

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
-from soundranger_broker.storage.chain import Entry, Head, entry_after, sha256
+from soundranger_broker.storage.chain import Entry, Head, canonical, entry_after, sha256
 from soundranger_broker.storage.database import connect, for_writing
 from soundranger_broker.storage.tables import (
     ARRIVALS,
@@ -100,14 +99,7 @@ class Store:
             return
         with self.writing() as connection:
             _keep_reports(connection, batch.reports)
-            _insert(
-                connection,
-                STATUSES,
-                [
-                    {"node": one.node, "received_ns": received_ns, "payload": STATUS.encode(one).decode()}
-                    for received_ns, one in batch.statuses
-                ],
-            )
+            _keep_statuses(connection, batch.statuses)
             _keep_clips(connection, batch.clips)
             _keep_told(connection, batch.told)
 
@@ -160,7 +152,8 @@ def append(connection: Connection, entries: Iterable[tuple[int, str, str, object
         made.append(entry_after(head, *entry))
         head = Head(made[-1].seq, made[-1].hash)
     if made:
-        connection.execute(LOG.insert(), [msgspec.structs.asdict(entry) for entry in made])
+        rows = [{column.name: getattr(entry, column.name) for column in LOG.columns} for entry in made]
+        connection.execute(LOG.insert(), rows)
     return made
 
 
@@ -193,6 +186,21 @@ def _keep_reports(connection: Connection, reports: Sequence[Report]) -> None:
     )
 
 
+def _keep_statuses(connection: Connection, statuses: Sequence[tuple[int, NodeStatus]]) -> None:
+    """Store statuses; the log notes the key that a node signs with, and when it is another one."""
+    rows = [
+        {"node": one.node, "received_ns": received_ns, "payload": STATUS.encode(one).decode()}
+        for received_ns, one in statuses
+    ]
+    _insert(connection, STATUSES, rows)
+    for received_ns, one in statuses:
+        if one.public_key is not None:
+            last = sa.select(LOG.c.body).where(LOG.c.subject == one.node, LOG.c.kind == "key")
+            known = connection.execute(last.order_by(LOG.c.seq.desc()).limit(1)).scalar_one_or_none()
+            if known != canonical(body := {"public_key": one.public_key}):
+                append(connection, [(received_ns, "key", one.node, body)])
+
+
 def _keep_clips(connection: Connection, clips: Sequence[Clip]) -> None:
     _insert(
         connection,
@@ -211,11 +219,16 @@ def _keep_clips(connection: Connection, clips: Sequence[Clip]) -> None:
     )
     append(
         connection,
-        [
-            (one.received_ns, "clip", f"{one.node}/{one.header.detection}", {"sha256": sha256(one.flac)})
-            for one in clips
-        ],
+        [(one.received_ns, "clip", f"{one.node}/{one.header.detection}", _logged_clip(one)) for one in clips],
     )
+
+
+def _logged_clip(clip: Clip) -> dict[str, object]:
+    return {
+        "sha256": sha256(clip.flac),
+        "start_ns": clip.header.start_ns,
+        "sample_rate_hz": clip.header.sample_rate_hz,
+    }
 
 
 def _keep_told(connection: Connection, told: Sequence[tuple[int, Event | Incident]]) -> None:
