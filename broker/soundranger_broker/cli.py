@@ -154,8 +154,13 @@ def run(
     mqtt_port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of our own broker.")] = DEFAULT_MQTT_PORT,
     host: Host = "127.0.0.1",
     port: Port = DEFAULT_PAGE_PORT,
-    tiles: Annotated[str | None, typer.Option(help="Map tiles: https://.../{z}/{x}/{y}.png. Default: a grid.")] = None,
-    attribution: Annotated[str, typer.Option(help="What the tile server wants to see on its map.")] = "",
+    tiles: Annotated[
+        str | None,
+        typer.Option(help="Map tiles: https://.../{z}/{x}/{y}.png, or a file NAME.pmtiles. Default: a grid."),
+    ] = None,
+    attribution: Annotated[
+        str, typer.Option(help="What the tile server wants to see on its map. A file says it itself.")
+    ] = "",
     config: Annotated[Path | None, typer.Option(help="Settings, as soundranger-broker.example.toml explains.")] = None,
     database: Database = None,
 ) -> None:
@@ -181,7 +186,7 @@ def run(
         store.log("settings", "centre", {"version": __version__, "retention": limits}, time.time_ns())
         hub = Hub()
         show(store, hub)
-        shown = PageSettings(tile_url=tiles, attribution=attribution)
+        shown = PageSettings(tiles=tiles, attribution=attribution)
         page = serve(create_app(hub, shown, store=store), host, first_free_port(host, port))
         stack.callback(page.stop)
         address = stack.enter_context(_broker(mqtt, mqtt_port))

@@ -353,7 +353,13 @@ def test_the_host_of_the_map_tiles_is_allowed_for_images(hub: Hub, tile_url: str
     finally:
         server.stop()
     assert f"img-src 'self' data:{source};" in policy
-    assert tiles == {"url": tile_url, "attribution": "Somebody's map"}
+    assert tiles == {
+        "url": tile_url,
+        "attribution": "Somebody's map",
+        "is_vector": False,
+        "min_zoom": 0,
+        "max_zoom": 19,
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,6 +21,7 @@ from soundranger_broker.web.guard import Guard, same_site
 from soundranger_broker.web.hub import Hub, Subscription
 from soundranger_broker.web.metrics import metrics_router
 from soundranger_broker.web.problems import tell_problems
+from soundranger_broker.web.tile_file import SUFFIX, TILE_URL, TileFile, add_tiles
 from soundranger_node.errors import InputError
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -30,6 +31,8 @@ HEARTBEAT_S: Final = 15.0
 POLICY_VIOLATION: Final = 1008
 # A host name or address with an optional port; Leaflet's {s} stands for one of several servers.
 TILE_HOST: Final = re.compile(r"(\{s\}\.)?[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
+# What tile servers commonly have.
+SERVERS_MAX_ZOOM: Final = 19
 
 Completer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -38,11 +41,12 @@ Completer = Callable[[dict[str, Any]], dict[str, Any]]
 class PageSettings:
     """What the page shows beneath the events.
 
-    `tile_url` is a Leaflet template such as `https://tile.openstreetmap.org/{z}/{x}/{y}.png`, or a path on this
-    server; None draws a plain metric grid. `attribution` is what the tiles' licence asks to be shown, as plain text.
+    `tiles` is a Leaflet template such as `https://tile.openstreetmap.org/{z}/{x}/{y}.png`, or a path on this server,
+    or the name of a PMTiles file; None draws a plain metric grid. `attribution` is what the tiles' licence asks to be
+    shown, as plain text; a file says it itself.
     """
 
-    tile_url: str | None = None
+    tiles: str | None = None
     attribution: str = ""
 
 
@@ -55,10 +59,11 @@ def create_app(
     """Return the application that shows what is published to `hub`, and, where there is a store, what it keeps.
 
     Raises:
-        InputError: the tile address is none.
+        InputError: the tile address is none, or the tile file cannot be used.
     """
     settings = settings or PageSettings()
-    whole = _completer(settings, keeps=store is not None)
+    file = TileFile(settings.tiles) if _names_file(settings.tiles) else None
+    whole = _completer(_tiles(settings, file), keeps=store is not None)
     app = FastAPI(title="soundranger", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, headers=_headers(settings))
     tell_problems(app)
@@ -83,6 +88,8 @@ def create_app(
     app.include_router(metrics_router(hub, store))
     if store is not None:
         add_api(app, hub, store, now_ns)
+    if file is not None:
+        add_tiles(app, file)
     app.mount("/static", StaticFiles(directory=STATIC))
     return app
 
@@ -93,7 +100,7 @@ def _headers(settings: PageSettings) -> dict[str, str]:
         "script-src": "'self'",
         "style-src": "'self'",
         # Leaflet empties a tile that it no longer needs with a data: image.
-        "img-src": " ".join(["'self'", "data:", *_tile_sources(settings.tile_url)]),
+        "img-src": " ".join(["'self'", "data:", *_tile_sources(settings.tiles)]),
         "connect-src": "'self'",
         "base-uri": "'none'",
         "form-action": "'none'",
@@ -107,16 +114,20 @@ def _headers(settings: PageSettings) -> dict[str, str]:
     }
 
 
-def _tile_sources(tile_url: str | None) -> list[str]:
-    if tile_url is None or re.match(r"/(?!/)", tile_url):
+def _names_file(tiles: str | None) -> TypeGuard[str]:
+    return tiles is not None and tiles.endswith(SUFFIX)
+
+
+def _tile_sources(tiles: str | None) -> list[str]:
+    if tiles is None or _names_file(tiles) or re.match(r"/(?!/)", tiles):
         return []
     problem = InputError(
-        f"tile address {tile_url!r}",
+        f"tile address {tiles!r}",
         "is not a web address that Leaflet can fill in",
         "write it like https://tile.openstreetmap.org/{z}/{x}/{y}.png, or leave it out for a plain grid",
     )
     try:
-        parts = urlsplit(tile_url)
+        parts = urlsplit(tiles)
     except ValueError:
         raise problem from None
     if parts.scheme not in {"http", "https"} or not TILE_HOST.fullmatch(parts.netloc):
@@ -124,9 +135,21 @@ def _tile_sources(tile_url: str | None) -> list[str]:
     return [f"{parts.scheme}://{parts.netloc.replace('{s}', '*')}"]
 
 
-def _completer(settings: PageSettings, *, keeps: bool) -> Completer:
+def _tiles(settings: PageSettings, file: TileFile | None) -> dict[str, Any] | None:
+    """Return what the page must know to show the tiles; beyond `max_zoom` it scales them."""
+    if settings.tiles is None:
+        return None
+    return {
+        "url": TILE_URL if file else settings.tiles,
+        "attribution": settings.attribution or (file.attribution if file else ""),
+        "is_vector": file is not None and file.is_vector,
+        "min_zoom": file.min_zoom if file else 0,
+        "max_zoom": file.max_zoom if file else SERVERS_MAX_ZOOM,
+    }
+
+
+def _completer(tiles: dict[str, Any] | None, *, keeps: bool) -> Completer:
     """Return what completes a snapshot: the time, the tiles, and whether the past can be asked for (`keeps`)."""
-    tiles = {"url": settings.tile_url, "attribution": settings.attribution} if settings.tile_url else None
     return lambda snapshot: {"time_ns": time.time_ns(), "tiles": tiles, "keeps": keeps, **snapshot}
 
 

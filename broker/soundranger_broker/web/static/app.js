@@ -56,7 +56,7 @@ let isDue = false;
 function receive({ kind, message }) {
   if (kind === "snapshot") {
     picture.replace(message);
-    map.useTiles(message.tiles);
+    map.tiles.show(message.tiles);
     history.load();
   }
   if (kind === "snapshot" || kind === "heartbeat") clockOffsetMs = message.time_ns / 1e6 - Date.now();

@@ -9,6 +9,7 @@ import { Links } from "./links.js";
 import { NodeLayer } from "./node-layer.js";
 import { Ranges } from "./ranges.js";
 import { ShotLayer } from "./shot-layer.js";
+import { MAX_ZOOM, Tiles } from "./tiles.js";
 
 // Kept free around the nodes and around a chosen event, in pixels: room for the labels, which stand on the right.
 const MARGINS = { paddingTopLeft: [40, 40], paddingBottomRight: [96, 60] };
@@ -38,7 +39,7 @@ export class EventMap {
       attributionControl: false,
       zoomSnap: 0.25,
       minZoom: 3,
-      maxZoom: 21,
+      maxZoom: MAX_ZOOM,
       worldCopyJump: true,
     }).setView([0, 0], 3);
     for (const [name, height] of Object.entries(PANES)) this.map.createPane(name).style.zIndex = height;
@@ -51,7 +52,6 @@ export class EventMap {
     this.links = new Links(this.map);
     this.places = [];
     this.focus = null;
-    this.tiles = null;
     this.moving = false;
     this.zooming = false;
     this.movedByHand = false;
@@ -86,24 +86,11 @@ export class EventMap {
     this._afterZoom(() => this.map.fitBounds(corners, { animate: false }));
   }
 
-  // Shows map tiles above the grid; where a tile fails, the grid stays in sight.
-  useTiles(tiles) {
-    if (this.tiles?.url === tiles?.url) return;
-    this.tiles?.layer.remove();
-    this.tiles = null;
-    this.attribution.textContent = "";
-    if (!tiles) return;
-    const layer = L.tileLayer(tiles.url, { maxNativeZoom: 19, maxZoom: 21, className: "tiles" }).addTo(this.map);
-    layer.once("tileload", () => {
-      this.attribution.textContent = tiles.attribution;
-    });
-    this.tiles = { url: tiles.url, layer };
-  }
-
   // The grid takes its colours from the style sheet.
   recolour() {
     this.grid.redraw();
     this.crowd.redraw();
+    this.tiles.recolour();
   }
 
   fit() {
@@ -203,8 +190,9 @@ export class EventMap {
     this.gridLabel = element("div", { class: "grid-label" });
     this._addControl("bottomleft", this.gridLabel);
     L.control.scale({ position: "bottomleft", imperial: false, maxWidth: 140 }).addTo(this.map);
-    this.attribution = element("div", { class: "attribution" });
-    this._addControl("bottomright", this.attribution);
+    const attribution = element("div", { class: "attribution" });
+    this._addControl("bottomright", attribution);
+    this.tiles = new Tiles(this.map, attribution);
     this._measure();
   }
 
