@@ -10,7 +10,8 @@ demo: $(VENV)/installed-broker
 
 test: lint
 	$(BIN)/pytest -n 2 -m "not slow"
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 --dist loadfile -m slow tests/broker
+	$(BIN)/pytest -m slow tests/node
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

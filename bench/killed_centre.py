@@ -49,7 +49,7 @@ AGAIN_S = 5.0
 DRAIN_S = 120.0
 POLL_S = 0.05
 # At the end a bang has to be decided before the centre may go.
-LAST_S = 20.0
+LAST_S = 12.0
 
 
 class Town:

@@ -567,7 +567,7 @@ def test_nothing_that_can_be_asked_is_answered_otherwise_than_described(server: 
     address = f"http://{HOST}:{server.port}/api/1/openapi.json"
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", address, "--max-examples=25", "--seed=1", "--no-color"],
+        [sys.executable, "-m", "schemathesis.cli", "run", address, "--max-examples=10", "--seed=1", "--no-color"],
         cwd=tmp_path,
         env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.broker.api_hooks", "PYTHONPATH": str(root)},
         stdout=subprocess.PIPE,

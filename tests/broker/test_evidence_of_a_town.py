@@ -18,7 +18,7 @@ from soundranger_broker.storage.store import Store
 from soundranger_broker.web.hub import Hub
 
 LATENESS_NS = 1_500_000_000
-FIRE_S = 24.0
+FIRE_S = 16.0
 CLIPS_S = 20.0
 
 

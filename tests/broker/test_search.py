@@ -132,6 +132,7 @@ def test_the_bound_of_a_cube_is_above_the_score_of_every_point_in_it(seed: int, 
         assert int((chosen >= 0).sum()) <= can_hear
 
 
+@pytest.mark.slow
 @given(st.integers(0, 100_000), st.floats(20.0, 400.0), st.floats(0.003, 0.05))
 @settings(max_examples=60, deadline=None)
 def test_back_projection_leaves_out_no_point_with_a_score_above_the_floor(
