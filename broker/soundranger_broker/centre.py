@@ -357,7 +357,7 @@ class Centre:
             return
         self._figures_ns = now_ns
         refused = sum(self.dropped().values())
-        self._hub.publish(Figures(detections=self._intake.received, refused=refused, delay_s=self._last_delay_s))
+        self._hub.publish(Figures(detections=self.received, refused=refused, delay_s=self._last_delay_s))
 
     def _tell_status(self) -> None:
         received, problems = self.received, self._problems()

@@ -35,7 +35,7 @@ def recall(store: Store, locator: Locator) -> Memory:
         since_ns = last_ns - UNDECIDED_NS
         told = [one.event for one in reading.all_events(connection, Wanted(since_ns=since_ns - UNDECIDED_NS))]
         incidents = reading.incidents(connection, Page(MAX_INCIDENTS), since_ns=since_ns)
-        silent = [event for event in told if not reading.clips_of(connection, event.id)]
+        silent = [event for event in told if not reading.clip_headers_of(connection, event.id)]
         reports = list(reading.reports_received_since(connection, since_ns))
     for report in reports:
         locator.detection(report.payload, report.received_ns, report.node)

@@ -35,7 +35,7 @@ from soundranger_broker.evidence.contents import (
     joined_lines,
     line_of,
 )
-from soundranger_broker.evidence.gather import Material, about, entries_between, gather, newest
+from soundranger_broker.evidence.gather import Material, about, gather, newest
 from soundranger_broker.evidence.report import report
 from soundranger_broker.evidence.signatures import signatures
 from soundranger_broker.evidence.sound import trace_of
@@ -120,7 +120,7 @@ def _log(store: Store, material: Material, last: Entry) -> list[Entry]:
     with store.engine.begin() as connection:
         return [
             one if one.seq in own or one.kind in SHOWN_KINDS else one.without_body()
-            for one in entries_between(connection, first, last.seq)
+            for one in reading.entries(connection, between=(first, last.seq))
         ]
 
 

@@ -1,6 +1,6 @@
 """Gathering: all that the store holds of one event, as of one moment."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,13 +81,6 @@ def newest(connection: Connection) -> int:
     return seq
 
 
-def entries_between(connection: Connection, first: int, last: int) -> Iterable[Entry]:
-    """Yield the entries of the log from one number to another."""
-    query = sa.select(LOG).where(LOG.c.seq.between(first, last)).order_by(LOG.c.seq)
-    for row in connection.execution_options(yield_per=reading.AT_ONCE).execute(query):
-        yield Entry(**row._mapping)  # noqa: SLF001 - the public way to a row as a mapping
-
-
 def _revisions(connection: Connection, name: str) -> list[RevisionLine]:
     """Return all that was told, as the bytes that were told."""
     query = sa.select(REVISIONS).where(REVISIONS.c.event == name).order_by(REVISIONS.c.revision)
@@ -105,5 +98,5 @@ def _statuses(connection: Connection, node: str, time_ns: int) -> list[StatusLin
 
 def _settings(connection: Connection, until_ns: int) -> list[Entry]:
     query = sa.select(LOG).where(LOG.c.kind == SETTINGS_KIND, LOG.c.time_ns <= until_ns).order_by(LOG.c.seq)
-    newest = {row.subject: Entry(**row._mapping) for row in connection.execute(query)}  # noqa: SLF001 - as above
+    newest = {row.subject: Entry(**row) for row in connection.execute(query).mappings()}
     return [newest[subject] for subject in sorted(newest)]

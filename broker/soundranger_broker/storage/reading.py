@@ -219,11 +219,15 @@ def _node_names() -> sa.CTE:
     return first.union_all(sa.select(following).where(first.c.node.is_not(None)))
 
 
-def entries(connection: Connection, subjects: Iterable[str] | None = None) -> Iterator[Entry]:
-    """Yield the log in its order: all of it, or what is about some subjects."""
+def entries(
+    connection: Connection, subjects: Iterable[str] | None = None, between: tuple[int, int] | None = None
+) -> Iterator[Entry]:
+    """Yield the log in its order: all of it, what is about some subjects, or from one number to another."""
     query = sa.select(LOG).order_by(LOG.c.seq)
     if subjects is not None:
         query = query.where(LOG.c.subject.in_(list(subjects)))
+    if between is not None:
+        query = query.where(LOG.c.seq.between(*between))
     for row in connection.execution_options(yield_per=AT_ONCE).execute(query):
         yield Entry(**row._mapping)  # noqa: SLF001 - the public way to a row as a mapping
 
